@@ -1,0 +1,39 @@
+import t from 'tap'
+import { ERRORS, type ErrorCode, errorSpec, Fault, faultBody, toFault } from './errors.ts'
+
+const codes = Object.keys(ERRORS) as ErrorCode[]
+
+t.test(
+  'the table keeps the contract: 401 only for credentials, Retry-After on 429 and 503, never 500',
+  async t => {
+    for (const code of codes) {
+      const { status, retryAfterS, message, check } = errorSpec(code)
+      t.not(status, 500, code)
+      t.equal(retryAfterS !== undefined, status === 429 || status === 503, `${code}: Retry-After`)
+      t.ok(message.length > 0 && check.length > 0)
+      if (status === 401)
+        t.match(code, /^(TOKEN_|TENANT_UNKNOWN|INVALID_CREDENTIALS|CONTEXT_INVALID)/)
+    }
+  },
+)
+
+t.test('a client sees the public text, never the reason or the cause', async t => {
+  const fault = new Fault('REGISTRY_UNAVAILABLE', 'MARKER', { cause: new Error('MARKER') })
+  t.strictSame(JSON.parse(faultBody(fault, 'req-1')), {
+    ...{ status: false, message: ERRORS.REGISTRY_UNAVAILABLE.message, result: null },
+    ...{ code: 'REGISTRY_UNAVAILABLE', request_id: 'req-1' },
+  })
+  t.match(fault, { status: 503, retryAfterS: 2, reason: 'MARKER' })
+  t.match(new Fault('CONFLICT', 'x', { publicMessage: 'name', retryAfterS: 9 }), {
+    publicMessage: 'name',
+    retryAfterS: 9,
+  })
+})
+
+t.test('anything thrown becomes a fault; a fault stays itself', async t => {
+  const fault = new Fault('NOT_FOUND', 'x')
+  t.equal(toFault(fault), fault)
+  for (const thrown of [new Error('x'), 'x', null, undefined, { a: 1 }]) {
+    t.match(toFault(thrown), { code: 'INTERNAL', status: 503 })
+  }
+})

@@ -1,0 +1,294 @@
+/**
+ * The one code table of Doorman: every answer that the gateway or the app makes itself when a request
+ * fails carries one of these codes. `blame` decides who is paged, `message` is all that a client sees,
+ * `check` is the first thing that an operator looks at (deploy/runbook.md has a heading per code).
+ */
+export type Blame = 'client' | 'platform' | 'upstream' | 'tenant'
+
+interface ErrorSpec {
+  readonly status: number
+  readonly blame: Blame
+  readonly message: string
+  readonly check: string
+  /** Seconds for Retry-After. Present on every 429 and 503 (DESIGN 4.1). */
+  readonly retryAfterS?: number
+}
+
+export const ERRORS = {
+  // What a client sent.
+  ROUTE_NOT_FOUND: {
+    status: 404,
+    blame: 'client',
+    message: 'No such route.',
+    check: 'The path and method against the route table (ROUTES_FILE, gateway/route.ts).',
+  },
+  BAD_REQUEST: {
+    status: 400,
+    blame: 'client',
+    message: 'The request is malformed.',
+    check: 'The reason in the access log: framing, a duplicate field, or a forbidden byte.',
+  },
+  TARGET_INVALID: {
+    status: 400,
+    blame: 'client',
+    message: 'The request target is not in canonical form.',
+    check: 'Dot segments, encoded slashes, double slashes or non-ASCII bytes in the path.',
+  },
+  HEADERS_TOO_LARGE: {
+    status: 431,
+    blame: 'client',
+    message: 'The request header fields are too large or too many.',
+    check: 'HEAD_BYTES_MAX and HEAD_FIELDS_MAX; a client that piles up cookies.',
+  },
+  BODY_INVALID: {
+    status: 400,
+    blame: 'client',
+    message: 'The request body could not be parsed.',
+    check: 'The body against its content type: JSON or urlencoded, no duplicate tenant_key.',
+  },
+  BODY_TOO_LARGE: {
+    status: 413,
+    blame: 'client',
+    message: 'The request body is too large.',
+    check: 'LOGIN_BODY_BYTES_MAX for login routes, the tenant limit for others.',
+  },
+  BODY_TYPE_UNSUPPORTED: {
+    status: 415,
+    blame: 'client',
+    message: 'The content type of the request body is not supported.',
+    check: 'The content-type and content-encoding that the client sends.',
+  },
+  REQUEST_TIMEOUT: {
+    status: 408,
+    blame: 'client',
+    message: 'The request took too long to arrive.',
+    check: 'Slow clients or a slow-body attack; BODY_IDLE_TIMEOUT_MS.',
+  },
+  VALIDATION_FAILED: {
+    status: 400,
+    blame: 'client',
+    message: 'The request is not valid.',
+    check: 'The message names the field.',
+  },
+  TENANT_KEY_MISSING: {
+    status: 400,
+    blame: 'client',
+    message: 'tenant_key is required.',
+    check: 'Login body, x-tenant-key, query tenant_key, or the subdomain of APP_DOMAIN.',
+  },
+  TENANT_KEY_INVALID: {
+    status: 400,
+    blame: 'client',
+    message: 'tenant_key is not valid.',
+    check: 'A tenant key is 1 to 63 of a-z, 0-9, - and _.',
+  },
+  TOKEN_MISSING: {
+    status: 401,
+    blame: 'client',
+    message: 'A bearer token is required.',
+    check: 'The Authorization header of the client.',
+  },
+  TOKEN_INVALID: {
+    status: 401,
+    blame: 'client',
+    message: 'The token is not valid.',
+    check: 'The reason in the access log; JWT secrets equal on gateway and app.',
+  },
+  TOKEN_EXPIRED: {
+    status: 401,
+    blame: 'client',
+    message: 'The token has expired.',
+    check: 'Nothing, unless clocks differ by more than 30 s. EXPIRED_TOKEN_STATUS sets the status.',
+  },
+  TOKEN_TENANT_MISSING: {
+    status: 401,
+    blame: 'client',
+    message: 'The token names no tenant.',
+    check: 'The issuer of the token: claim tenant_id must be the UUID of a tenant.',
+  },
+  TENANT_UNKNOWN: {
+    status: 401,
+    blame: 'client',
+    message: 'The tenant of the token does not exist.',
+    check: 'The tenant was deleted or archived, or the token is of another installation.',
+  },
+  INVALID_CREDENTIALS: {
+    status: 401,
+    blame: 'client',
+    message: 'Invalid tenant, email or password.',
+    check:
+      'One answer for an unknown tenant, a suspended one, an unknown user and a wrong password.',
+  },
+  CONTEXT_INVALID: {
+    status: 401,
+    blame: 'client',
+    message: 'The tenant context is missing or not valid.',
+    check:
+      'A request that did not come through the gateway, keys that differ, or clocks that drift.',
+  },
+  FORBIDDEN: {
+    status: 403,
+    blame: 'client',
+    message: 'Not allowed.',
+    check: 'The origin or the role of the caller.',
+  },
+  NOT_FOUND: {
+    status: 404,
+    blame: 'client',
+    message: 'Not found.',
+    check: 'The id or name in the path.',
+  },
+  CONFLICT: {
+    status: 409,
+    blame: 'client',
+    message: 'The resource exists already or has changed.',
+    check: 'Unique values in the request.',
+  },
+
+  // What a tenant is in.
+  TENANT_SUSPENDED: {
+    status: 403,
+    blame: 'tenant',
+    message: 'This tenant is suspended.',
+    check: 'Status and reason of the tenant; activate it by the CLI.',
+  },
+  TENANT_UNAVAILABLE: {
+    status: 503,
+    blame: 'tenant',
+    message: 'This tenant is not available at the moment.',
+    check: 'Status of the tenant: provisioning or maintenance.',
+    retryAfterS: 30,
+  },
+  TENANT_DATABASE_UNAVAILABLE: {
+    status: 503,
+    blame: 'tenant',
+    message: 'The database of this tenant is not available at the moment.',
+    check: 'Reachability, credentials and connection limit of the tenant database.',
+    retryAfterS: 5,
+  },
+  TENANT_BUCKET_UNAVAILABLE: {
+    status: 503,
+    blame: 'tenant',
+    message: 'The file storage of this tenant is not available at the moment.',
+    check: 'Endpoint, credentials and existence of the bucket of the tenant.',
+    retryAfterS: 5,
+  },
+  TENANT_BUCKET_MISSING: {
+    status: 409,
+    blame: 'tenant',
+    message: 'This tenant has no file storage.',
+    check: 'Give the tenant a bucket (CLI set-bucket) or the app a default one (BUCKET_NAME).',
+  },
+  POOL_EXHAUSTED: {
+    status: 503,
+    blame: 'tenant',
+    message: 'All database connections of this tenant are busy.',
+    check: 'Slow queries of the tenant, db_pool_max, DB_GLOBAL_POOL_MAX.',
+    retryAfterS: 1,
+  },
+  TENANT_CONFIG_INVALID: {
+    status: 503,
+    blame: 'platform',
+    message: 'This tenant is not configured correctly.',
+    check: 'Secrets of the row that do not decrypt, or connection details that are not complete.',
+    retryAfterS: 30,
+  },
+
+  // What stands behind us.
+  UPSTREAM_UNREACHABLE: {
+    status: 502,
+    blame: 'upstream',
+    message: 'The application could not be reached.',
+    check: 'App replicas are up and APP_UPSTREAMS names them.',
+  },
+  UPSTREAM_BAD_RESPONSE: {
+    status: 502,
+    blame: 'upstream',
+    message: 'The application gave an invalid answer.',
+    check: 'The app log for a crash in mid-answer; a peer on that port that does not speak HTTP.',
+  },
+  UPSTREAM_TIMEOUT: {
+    status: 504,
+    blame: 'upstream',
+    message: 'The application took too long to answer.',
+    check: 'Slow queries; UPSTREAM_HEAD_TIMEOUT_MS.',
+  },
+
+  // Our own faults: 503 and never 500, so that a client may try again.
+  REGISTRY_UNAVAILABLE: {
+    status: 503,
+    blame: 'platform',
+    message: 'The service is not available at the moment.',
+    check: 'The Registry database: reachability, connections, load.',
+    retryAfterS: 2,
+  },
+  SHUTTING_DOWN: {
+    status: 503,
+    blame: 'platform',
+    message: 'The service is restarting.',
+    check: 'Nothing: a drain. If it lasts, DRAIN_TIMEOUT_MS.',
+    retryAfterS: 1,
+  },
+  INTERNAL: {
+    status: 503,
+    blame: 'platform',
+    message: 'The service is not available at the moment.',
+    check: 'The log line of the request id: a defect in Doorman, please report it.',
+    retryAfterS: 5,
+  },
+} as const satisfies Record<string, ErrorSpec>
+
+export type ErrorCode = keyof typeof ERRORS
+
+/** The table entry of `code`, widened so that optional columns can be read. */
+export function errorSpec(code: ErrorCode): ErrorSpec {
+  return ERRORS[code]
+}
+
+/**
+ * A failure with a code of the table. `reason` is for logs only and never reaches a client; it must
+ * not hold a secret. `publicMessage` replaces the table's text where the client needs the particular
+ * (a field name in a validation error).
+ */
+export class Fault extends Error {
+  override readonly name = 'Fault'
+  readonly code: ErrorCode
+  readonly reason: string
+  readonly publicMessage: string
+  readonly retryAfterS: number | undefined
+
+  constructor(
+    code: ErrorCode,
+    reason: string,
+    options: { cause?: unknown; publicMessage?: string; retryAfterS?: number } = {},
+  ) {
+    super(`${code}: ${reason}`, options.cause === undefined ? undefined : { cause: options.cause })
+    const spec = errorSpec(code)
+    this.code = code
+    this.reason = reason
+    this.publicMessage = options.publicMessage ?? spec.message
+    this.retryAfterS = options.retryAfterS ?? spec.retryAfterS
+  }
+
+  get status(): number {
+    return ERRORS[this.code].status
+  }
+}
+
+/** Anything thrown, as a Fault: what is not one already is a defect of ours (INTERNAL). */
+export function toFault(error: unknown): Fault {
+  if (error instanceof Fault) return error
+  const reason = error instanceof Error ? error.message : String(error)
+  return new Fault('INTERNAL', reason, { cause: error })
+}
+
+/** The body of every failure, gateway and app alike (DESIGN 4.1). */
+export function faultBody(fault: Fault, requestId: string): string {
+  return JSON.stringify({
+    status: false,
+    message: fault.publicMessage,
+    result: null,
+    code: fault.code,
+    request_id: requestId,
+  })
+}

@@ -1,0 +1,97 @@
+/** A tenant's id: a UUID in lower case. Only `parseTenantId` makes one. */
+export type TenantId = string & { readonly __brand: 'TenantId' }
+
+/** A tenant's public name, as typed at login. Only `parseTenantKey` makes one. */
+export type TenantKey = string & { readonly __brand: 'TenantKey' }
+
+/** How a request names its tenant: by id from a token, by key from a login body. */
+export type TenantRef =
+  | { readonly by: 'id'; readonly id: TenantId }
+  | { readonly by: 'key'; readonly key: TenantKey }
+
+export type TenantMode = 'shared' | 'dedicated'
+
+/** Words of `tenants.status`; only an active tenant is served. */
+export const TENANT_STATUSES = [
+  'provisioning',
+  'active',
+  'maintenance',
+  'suspended',
+  'archived',
+] as const
+export type TenantStatus = (typeof TENANT_STATUSES)[number]
+
+/** Where a status may go. A status may always be set again (the call is idempotent). */
+const TRANSITIONS = {
+  provisioning: ['active', 'archived'],
+  active: ['suspended', 'maintenance', 'archived'],
+  maintenance: ['active', 'suspended', 'archived'],
+  suspended: ['active', 'maintenance', 'archived'],
+  archived: ['suspended'],
+} as const satisfies Record<TenantStatus, readonly TenantStatus[]>
+
+export function mayMove(from: TenantStatus, to: TenantStatus): boolean {
+  return from === to || (TRANSITIONS[from] as readonly TenantStatus[]).includes(to)
+}
+
+/** `disable` is for databases on the same host or in tests; `verify-full` checks the certificate. */
+export const SSL_MODES = ['disable', 'require', 'verify-full'] as const
+export type SslMode = (typeof SSL_MODES)[number]
+
+/** A row of the Registry's `tenants` table as the code sees it; the secrets are still encrypted. */
+export interface Tenant {
+  readonly id: TenantId
+  readonly key: TenantKey
+  readonly name: string | null
+  readonly mode: TenantMode
+  readonly status: TenantStatus
+  /** Moves on every change of the row; the order of two copies of one tenant. */
+  readonly configVersion: number
+  readonly db: {
+    readonly host: string
+    readonly port: number
+    readonly name: string
+    readonly user: string
+    readonly passwordEncrypted: string
+    /** null: `verify-full` where DB_SSL_CA is set, else `disable` (the app decides). */
+    readonly sslMode: SslMode | null
+    /** Connections per app replica; null: the app's DB_POOL_MAX. */
+    readonly poolMax: number | null
+  }
+  readonly bucket: {
+    readonly provider: string | null
+    readonly endpoint: string | null
+    readonly region: string | null
+    readonly name: string
+    /** Objects of the tenant begin with it; null: the bucket is the tenant's alone. */
+    readonly prefix: string | null
+    readonly accessKeyEncrypted: string | null
+    readonly secretKeyEncrypted: string | null
+  } | null
+  /** A dedicated tenant's own deployment of the app. */
+  readonly appUrl: string | null
+  readonly plan: string | null
+  readonly limits: Readonly<Record<string, unknown>>
+  /** Tokens issued before it are refused ("sign everyone out"); milliseconds since the epoch. */
+  readonly tokensValidAfterMs: number | null
+  readonly schemaVersion: string | null
+  readonly createdAt: Date
+  readonly updatedAt: Date
+}
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
+const KEY = /^[a-z0-9][a-z0-9_-]{0,62}$/
+
+/** `text` as a tenant id, or null. Upper case is folded, as PostgreSQL does. */
+export function parseTenantId(text: unknown): TenantId | null {
+  if (typeof text !== 'string' || text.length !== 36) return null
+  const id = text.toLowerCase()
+  return UUID.test(id) ? (id as TenantId) : null
+}
+
+/** `text` as a tenant key, or null. Blanks around it are dropped and upper case is folded. */
+export function parseTenantKey(text: unknown): TenantKey | null {
+  if (typeof text !== 'string' || text.length > 128) return null
+  const key = text.trim().toLowerCase()
+  return KEY.test(key) ? (key as TenantKey) : null
+}
