@@ -1,0 +1,325 @@
+import { LRUCache } from 'lru-cache'
+import { Fault } from './lib/errors.ts'
+import type { Log } from './lib/log.ts'
+import type { TenantChange } from './store.ts'
+import {
+  parseTenantKey,
+  type Tenant,
+  type TenantId,
+  type TenantKey,
+  type TenantRef,
+} from './tenant.ts'
+
+export interface TenantCacheOptions {
+  /** Reads the Registry itself (its primary, so that a read after a notice sees the change). */
+  readonly load: (ref: TenantRef) => Promise<Tenant | null>
+  readonly log: Log
+  readonly entriesMax?: number
+  /** How long a row counts as known while nobody watches the Registry. */
+  readonly freshMs?: number
+  /** The same while the watch is healthy: changes are announced, the time is a last net. */
+  readonly watchedFreshMs?: number
+  /** How long an id or key counts as unknown. */
+  readonly negativeMs?: number
+  /** How long after its last read an active tenant is still served while the Registry is down. */
+  readonly staleMs?: number
+  /** Milliseconds of a clock that never goes back. */
+  readonly now?: () => number
+  readonly metrics?: TenantCacheMetrics
+}
+
+/** Called on the slow path only; a hit costs nothing. */
+export interface TenantCacheMetrics {
+  /** `ok`, `absent`, `error`: one look-up in the Registry. */
+  onLoad?(outcome: 'ok' | 'absent' | 'error', ms: number): void
+  /** An answer from a row that is no longer fresh. */
+  onStale?(): void
+  /** A look-up whose row was changed while it was read, and that is done again. */
+  onOvertaken?(): void
+}
+
+interface Entry {
+  readonly tenant: Tenant
+  readonly readAtMs: number
+  /** Tick at which its read was complete: a read that began later knows better, whatever its version. */
+  readonly readTick: number
+  readonly epoch: number
+  /** After a failed refresh: until then the stale row is served without asking again. */
+  retryAtMs: number
+}
+
+interface Notice {
+  readonly version: number
+  readonly isDeleted: boolean
+  readonly tick: number
+}
+
+/** Unknown ids and keys, each; they come from attackers and must not push tenants out. */
+const ABSENT_MAX = 4096
+/** Look-ups at one time; beyond it the Registry is as good as down. */
+const FLIGHTS_MAX = 1024
+/** Notices remembered for look-ups that are under way. */
+const NOTICES_MAX = 1024
+/** How often a look-up is repeated because its row changed meanwhile. */
+const RELOADS_MAX = 5
+/** Pause between attempts to refresh a stale row: one request waits for a dead Registry, not all. */
+const STALE_RETRY_MS = 1000
+
+/**
+ * The tenants that this gateway knows, by id and by key, one entry per tenant. A row that is not active
+ * is known like any other; what to do with it is the caller's.
+ *
+ * A change notice wins over a look-up that was under way when it came: the row read is given out only if it is
+ * at least as new as the notice. Nothing here waits for time to pass, except through `now`.
+ */
+export class TenantCache {
+  readonly #load: TenantCacheOptions['load']
+  readonly #log: Log
+  readonly #now: () => number
+  readonly #metrics: TenantCacheMetrics
+  readonly #freshMs: number
+  readonly #watchedFreshMs: number
+  readonly #negativeMs: number
+  readonly #staleMs: number
+
+  readonly #entries: LRUCache<TenantId, Entry>
+  /** Kept in step with `#entries` by its dispose, so bounded by it. */
+  readonly #idByKey = new Map<TenantKey, TenantId>()
+  readonly #absentIds = new LRUCache<TenantId, number>({ max: ABSENT_MAX })
+  readonly #absentKeys = new LRUCache<TenantKey, number>({ max: ABSENT_MAX })
+  readonly #flightsById = new Map<TenantId, Promise<Tenant | null>>()
+  readonly #flightsByKey = new Map<TenantKey, Promise<Tenant | null>>()
+  readonly #noticesById = new LRUCache<TenantId, Notice>({ max: NOTICES_MAX })
+  readonly #noticesByKey = new LRUCache<TenantKey, Notice>({ max: NOTICES_MAX })
+
+  #currentFreshMs: number
+  /** Moves with every read begun or ended and every notice: their order, where clocks are too coarse. */
+  #tick = 0
+  /** Ticks of the latest notices dropped from memory; a look-up begun before it must be repeated. */
+  #forgottenTick = 0
+  /** Entries of an earlier epoch are suspect. */
+  #epoch = 0
+
+  constructor(options: TenantCacheOptions) {
+    this.#load = options.load
+    this.#log = options.log
+    this.#now = options.now ?? (() => performance.now())
+    this.#metrics = options.metrics ?? {}
+    this.#freshMs = options.freshMs ?? 60_000
+    this.#watchedFreshMs = Math.max(this.#freshMs, options.watchedFreshMs ?? 300_000)
+    this.#negativeMs = options.negativeMs ?? 5_000
+    this.#staleMs = options.staleMs ?? 300_000
+    this.#currentFreshMs = this.#freshMs
+    this.#entries = new LRUCache<TenantId, Entry>({
+      max: options.entriesMax ?? 16_384,
+      dispose: ({ tenant }, id) => {
+        if (this.#idByKey.get(tenant.key) === id) this.#idByKey.delete(tenant.key)
+      },
+      noDisposeOnSet: false,
+    })
+  }
+
+  get size(): number {
+    return this.#entries.size
+  }
+
+  /** Ids and keys known to be absent, for the gauge. */
+  get absentSize(): number {
+    return this.#absentIds.size + this.#absentKeys.size
+  }
+
+  /** True while a healthy watch announces changes, so that rows stay fresh for longer. */
+  set isWatched(isWatched: boolean) {
+    this.#currentFreshMs = isWatched ? this.#watchedFreshMs : this.#freshMs
+  }
+
+  /** The hot path: a tenant, null where there is certainly none, undefined where `get` must look. */
+  peek(ref: TenantRef): Tenant | null | undefined {
+    const id = ref.by === 'id' ? ref.id : this.#idByKey.get(ref.key)
+    const entry = id === undefined ? undefined : this.#entries.get(id)
+    if (entry !== undefined) {
+      const nowMs = this.#now()
+      if (entry.epoch === this.#epoch && nowMs - entry.readAtMs < this.#currentFreshMs) {
+        return entry.tenant
+      }
+      if (nowMs < entry.retryAtMs && this.#mayServeStale(entry, nowMs)) return entry.tenant
+      return undefined
+    }
+    const until = ref.by === 'id' ? this.#absentIds.get(ref.id) : this.#absentKeys.get(ref.key)
+    return until !== undefined && this.#now() < until ? null : undefined
+  }
+
+  /**
+   * The tenant, from memory or from the Registry; callers that ask for the same one share one look-up.
+   *
+   * @throws Fault REGISTRY_UNAVAILABLE where the Registry is down and the tenant is not known from before,
+   * TENANT_CONFIG_INVALID where its row is not fit to be served
+   */
+  get(ref: TenantRef): Promise<Tenant | null> {
+    const known = this.peek(ref)
+    if (known !== undefined) return Promise.resolve(known)
+    return ref.by === 'id'
+      ? this.#share(this.#flightsById, ref.id, ref)
+      : this.#share(this.#flightsByKey, ref.key, ref)
+  }
+
+  /** A tenant was inserted, changed or deleted. Late and repeated notices do no harm. */
+  invalidate(change: TenantChange): void {
+    const { id, version } = change
+    const key = parseTenantKey(change.key)
+    const notice = { version, isDeleted: change.op === 'delete', tick: ++this.#tick }
+    this.#remember(this.#noticesById, id, notice)
+    if (key !== null) this.#remember(this.#noticesByKey, key, notice)
+    this.#absentIds.delete(id)
+    if (key !== null) this.#absentKeys.delete(key)
+    const entry = this.#entries.peek(id)
+    if (entry === undefined) return
+    // Not even as a stale row: it is known to be wrong, and the change may be a suspension.
+    if (entry.tenant.configVersion < version) this.#entries.delete(id)
+  }
+
+  /**
+   * Changes may have been missed: nothing counts as fresh until it was read again. Known active tenants go
+   * on being served if the Registry cannot be asked.
+   */
+  suspectAll(): void {
+    this.#epoch += 1
+    this.#tick += 1
+    // Look-ups under way may have read before the gap.
+    this.#forgottenTick = this.#tick
+    this.#noticesById.clear()
+    this.#noticesByKey.clear()
+    this.#absentIds.clear()
+    this.#absentKeys.clear()
+  }
+
+  #share<K>(flights: Map<K, Promise<Tenant | null>>, name: K, ref: TenantRef) {
+    const shared = flights.get(name)
+    if (shared !== undefined) return shared
+    const flight = this.#fetchOrStale(ref, flights.size >= FLIGHTS_MAX).finally(() => {
+      if (flights.get(name) === flight) flights.delete(name)
+    })
+    flights.set(name, flight)
+    return flight
+  }
+
+  async #fetchOrStale(ref: TenantRef, isFull: boolean): Promise<Tenant | null> {
+    try {
+      if (isFull) throw new Fault('REGISTRY_UNAVAILABLE', 'too many tenant look-ups at once')
+      return await this.#fetch(ref)
+    } catch (error) {
+      const stale = isRegistryDown(error) ? this.#stale(ref) : null
+      if (stale === null) throw error
+      this.#metrics.onStale?.()
+      this.#log.warn({ tenantId: stale.id }, 'Registry unavailable, serving a tenant from memory')
+      return stale
+    }
+  }
+
+  async #fetch(ref: TenantRef): Promise<Tenant | null> {
+    for (let reload = 0; reload <= RELOADS_MAX; reload++) {
+      const startTick = ++this.#tick
+      const { epoch, row, startedAtMs } = await this.#read(ref)
+      if (this.#isOvertaken(ref, row, startTick)) {
+        this.#metrics.onOvertaken?.()
+        continue
+      }
+      return row === null
+        ? this.#storeAbsent(ref, startTick)
+        : this.#store(row, startTick, startedAtMs, epoch)
+    }
+    throw new Fault('REGISTRY_UNAVAILABLE', 'the tenant changes faster than it can be read')
+  }
+
+  async #read(ref: TenantRef) {
+    const startedAtMs = this.#now()
+    const epoch = this.#epoch
+    try {
+      const row = await this.#load(ref)
+      this.#metrics.onLoad?.(row === null ? 'absent' : 'ok', this.#now() - startedAtMs)
+      return { epoch, row, startedAtMs }
+    } catch (error) {
+      this.#metrics.onLoad?.('error', this.#now() - startedAtMs)
+      throw error
+    }
+  }
+
+  /** True where a notice came during the read and the row does not show what it announced. */
+  #isOvertaken(ref: TenantRef, row: Tenant | null, startTick: number): boolean {
+    if (this.#forgottenTick > startTick) return true
+    if (row !== null) {
+      const notice = this.#noticesById.get(row.id)
+      return notice !== undefined && notice.tick > startTick && row.configVersion < notice.version
+    }
+    const notice = ref.by === 'id' ? this.#noticesById.get(ref.id) : this.#noticesByKey.get(ref.key)
+    return notice !== undefined && notice.tick > startTick && !notice.isDeleted
+  }
+
+  /** Keeps `row` unless a read that may be newer was kept meanwhile; gives out what is kept. */
+  #store(row: Tenant, startTick: number, startedAtMs: number, epoch: number): Tenant {
+    const present = this.#entries.peek(row.id)
+    const isOlder =
+      present !== undefined &&
+      present.tenant.configVersion > row.configVersion &&
+      present.readTick > startTick
+    if (isOlder) return present.tenant
+    this.#absentIds.delete(row.id)
+    this.#absentKeys.delete(row.key)
+    // Another tenant under this key lost it, or there would not be this row.
+    const former = this.#idByKey.get(row.key)
+    if (former !== undefined && former !== row.id) this.#entries.delete(former)
+    const entry = {
+      tenant: row,
+      readAtMs: startedAtMs,
+      readTick: ++this.#tick,
+      epoch,
+      retryAtMs: 0,
+    }
+    this.#entries.set(row.id, entry)
+    this.#idByKey.set(row.key, row.id)
+    return row
+  }
+
+  #storeAbsent(ref: TenantRef, startTick: number): Tenant | null {
+    const id = ref.by === 'id' ? ref.id : this.#idByKey.get(ref.key)
+    const present = id === undefined ? undefined : this.#entries.peek(id)
+    if (id !== undefined && present !== undefined) {
+      // Read by another look-up while this one was under way, which proves neither right.
+      if (present.readTick > startTick) return present.tenant
+      this.#entries.delete(id)
+    }
+    const untilMs = this.#now() + this.#negativeMs
+    if (ref.by === 'id') this.#absentIds.set(ref.id, untilMs)
+    else this.#absentKeys.set(ref.key, untilMs)
+    return null
+  }
+
+  #stale(ref: TenantRef): Tenant | null {
+    const id = ref.by === 'id' ? ref.id : this.#idByKey.get(ref.key)
+    const entry = id === undefined ? undefined : this.#entries.get(id)
+    const nowMs = this.#now()
+    if (entry === undefined || !this.#mayServeStale(entry, nowMs)) return null
+    entry.retryAtMs = nowMs + STALE_RETRY_MS
+    return entry.tenant
+  }
+
+  #mayServeStale(entry: Entry, nowMs: number): boolean {
+    return entry.tenant.status === 'active' && nowMs - entry.readAtMs < this.#staleMs
+  }
+
+  #remember<K extends TenantId | TenantKey>(
+    notices: LRUCache<K, Notice>,
+    name: K,
+    notice: Notice,
+  ): void {
+    const known = notices.peek(name)
+    // An older notice that comes late must not lower the bar.
+    if (known !== undefined && known.version > notice.version) return
+    if (known === undefined && notices.size >= NOTICES_MAX) this.#forgottenTick = notice.tick
+    notices.set(name, notice)
+  }
+}
+
+function isRegistryDown(error: unknown): boolean {
+  return error instanceof Fault && error.code === 'REGISTRY_UNAVAILABLE'
+}

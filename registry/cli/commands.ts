@@ -1,0 +1,247 @@
+import { Fault } from '../lib/errors.ts'
+import type { Tenant, TenantStatus } from '../tenant.ts'
+import {
+  bucketInput,
+  createTenant,
+  dbInput,
+  readInput,
+  seal,
+  sealBucket,
+  tenantInput,
+} from './create.ts'
+import { CliFailure, EXIT, type ExitCode } from './failure.ts'
+import { readSecrets } from './input.ts'
+import { findTenant, type Session } from './session.ts'
+import { addUser, closeTenant, connectTenant, userInput } from './users.ts'
+import { table, viewListed, viewTenant } from './view.ts'
+
+export interface Streams {
+  readonly input: NodeJS.ReadableStream & { readonly isTTY?: boolean }
+  readonly output: NodeJS.WritableStream
+  readonly error: NodeJS.WritableStream
+}
+
+export interface DbFlags {
+  readonly dbHost?: string
+  readonly dbPort?: number
+  readonly dbName?: string
+  readonly dbUser?: string
+  readonly dbSslMode?: string
+  readonly dbPoolMax?: number
+}
+
+export interface BucketFlags {
+  readonly bucketProvider?: string
+  readonly bucketEndpoint?: string
+  readonly bucketRegion?: string
+  readonly bucketName?: string
+  readonly bucketPrefix?: string
+}
+
+const DB_SECRETS = ['Database password']
+const BUCKET_SECRETS = ['Bucket access key', 'Bucket secret key']
+
+export async function create(
+  session: Session,
+  key: string,
+  flags: DbFlags & BucketFlags & { name?: string; mode?: string; status?: string },
+  streams: Streams,
+): Promise<ExitCode> {
+  const hasBucket = flags.bucketName !== undefined
+  const labels = hasBucket ? [...DB_SECRETS, ...BUCKET_SECRETS] : DB_SECRETS
+  const plain = {
+    ...{ key, name: flags.name, mode: flags.mode, status: flags.status },
+    db: { ...dbOf(flags), password: 'x' },
+    bucket: hasBucket ? bucketOf(flags) : undefined,
+  }
+  // Before anyone types a password in vain.
+  readInput(tenantInput, plain)
+  const [password, accessKey, secretKey] = await readSecrets(labels, streams.input, streams.error)
+  const input = readInput(tenantInput, {
+    ...plain,
+    db: { ...plain.db, password },
+    bucket: plain.bucket && { ...plain.bucket, access_key: accessKey, secret_key: secretKey },
+  })
+  const id = await createTenant(session, input)
+  if (id === null) throw new CliFailure(EXIT.exists, `tenant ${input.key} exists already`)
+  streams.output.write(`created ${input.key} ${id}\n`)
+  return EXIT.ok
+}
+
+export async function listTenants(
+  session: Session,
+  flags: { mode?: string; status?: string; json?: boolean },
+  { output }: Streams,
+): Promise<ExitCode> {
+  const filter = {
+    ...(flags.mode !== undefined && { mode: flags.mode as Tenant['mode'] }),
+    ...(flags.status !== undefined && { status: flags.status as TenantStatus }),
+  }
+  const rows = []
+  for await (const listed of session.store.list(filter)) rows.push(viewListed(listed))
+  if (flags.json) {
+    output.write(`${JSON.stringify(rows, null, 2)}\n`)
+    return EXIT.ok
+  }
+  const head = ['KEY', 'ID', 'MODE', 'STATUS', 'DATABASE', 'BUCKET', 'SCHEMA', 'NOTE']
+  const cells = rows.map(row => [
+    ...[row.tenant_key, row.id, row.mode, row.status],
+    row.db_name === null ? '-' : `${row.db_host}/${row.db_name}`,
+    ...[row.bucket_name ?? '-', row.schema_version ?? '-'],
+    row.problem ?? row.status_reason ?? '',
+  ])
+  output.write(`${table(head, cells)}\n`)
+  return EXIT.ok
+}
+
+export async function show(
+  session: Session,
+  name: string,
+  flags: { json?: boolean },
+  { output }: Streams,
+): Promise<ExitCode> {
+  const view = viewTenant(await findTenant(session, name))
+  const rows = Object.entries(view).map(([field, value]) => [field, String(value ?? '-')])
+  output.write(
+    flags.json ? `${JSON.stringify(view, null, 2)}\n` : `${table(['FIELD', 'VALUE'], rows)}\n`,
+  )
+  return EXIT.ok
+}
+
+/** Idempotent: a status that is set already is success. */
+export async function setStatus(
+  session: Session,
+  name: string,
+  status: TenantStatus,
+  reason: string | null,
+  { output }: Streams,
+): Promise<ExitCode> {
+  const tenant = await findTenant(session, name)
+  const moved = await session.store.setStatus(tenant.id, status, reason)
+  if (moved === null) throw new CliFailure(EXIT.notFound, `there is no tenant ${name}`)
+  output.write(`${moved.key} is ${moved.status}\n`)
+  return EXIT.ok
+}
+
+/** Takes what is given and keeps the rest; the password is kept with `keepPassword`. */
+export async function setDb(
+  session: Session,
+  name: string,
+  flags: DbFlags & { keepPassword?: boolean },
+  streams: Streams,
+): Promise<ExitCode> {
+  const tenant = await findTenant(session, name)
+  const { db } = tenant
+  const [password] = flags.keepPassword
+    ? ['(kept)']
+    : await readSecrets(DB_SECRETS, streams.input, streams.error)
+  const input = readInput(dbInput, {
+    ...{ host: db.host, port: db.port, name: db.name, user: db.user },
+    ...{ ssl_mode: db.sslMode, pool_max: db.poolMax },
+    ...defined(dbOf(flags)),
+    password,
+  })
+  const keyring = await session.keyring()
+  const changed = await session.store.setDb(
+    tenant.id,
+    {
+      ...{ host: input.host, port: input.port, name: input.name, user: input.user },
+      passwordEncrypted: flags.keepPassword
+        ? db.passwordEncrypted
+        : seal(keyring, tenant.id, 'db_password_encrypted', input.password),
+      ...{ sslMode: input.ssl_mode, poolMax: input.pool_max },
+    },
+    tenant.configVersion,
+  )
+  if (changed === null) throw new CliFailure(EXIT.notFound, `there is no tenant ${name}`)
+  streams.output.write(`${changed.key} uses database ${changed.db.host}/${changed.db.name}\n`)
+  return EXIT.ok
+}
+
+/** Replaces the whole bucket, keys included; `none` takes it away. */
+export async function setBucket(
+  session: Session,
+  name: string,
+  flags: BucketFlags & { none?: boolean },
+  streams: Streams,
+): Promise<ExitCode> {
+  if (!flags.none && flags.bucketName === undefined) {
+    throw new CliFailure(EXIT.usage, '--bucket-name is required (or --none)')
+  }
+  const tenant = await findTenant(session, name)
+  if (!flags.none) readInput(bucketInput, bucketOf(flags))
+  const [accessKey, secretKey] = flags.none
+    ? []
+    : await readSecrets(BUCKET_SECRETS, streams.input, streams.error)
+  const bucket = flags.none
+    ? null
+    : sealBucket(
+        await session.keyring(),
+        tenant.id,
+        readInput(bucketInput, {
+          ...bucketOf(flags),
+          access_key: accessKey,
+          secret_key: secretKey,
+        }),
+      )
+  const changed = await session.store.setBucket(tenant.id, bucket, tenant.configVersion)
+  if (changed === null) throw new CliFailure(EXIT.notFound, `there is no tenant ${name}`)
+  streams.output.write(`${changed.key} uses bucket ${changed.bucket?.name ?? '-'}\n`)
+  return EXIT.ok
+}
+
+export async function addOneUser(
+  session: Session,
+  key: string,
+  flags: { email?: string; name?: string; roleId?: number },
+  streams: Streams,
+): Promise<ExitCode> {
+  const plain = { key, email: flags.email, name: flags.name, role_id: flags.roleId }
+  readInput(userInput, { ...plain, password: 'not yet read' })
+  const [password] = await readSecrets(['Password'], streams.input, streams.error)
+  const user = readInput(userInput, { ...plain, password })
+  const client = await connectTenant(session, key)
+  try {
+    const id = await addUser(client, user)
+    if (id === null) throw new CliFailure(EXIT.exists, `user ${user.email} exists already`)
+    streams.output.write(`created ${user.email} ${id}\n`)
+    return EXIT.ok
+  } finally {
+    await closeTenant(client)
+  }
+}
+
+/** What an error means for whoever typed the command. */
+export function explain(error: unknown): { exitCode: ExitCode; text: string } {
+  if (error instanceof CliFailure) return { exitCode: error.exitCode, text: error.message }
+  if (error instanceof Fault) {
+    const exitCode = error.code === 'VALIDATION_FAILED' ? EXIT.usage : EXIT.failure
+    return { exitCode, text: error.reason }
+  }
+  return { exitCode: EXIT.failure, text: error instanceof Error ? error.message : String(error) }
+}
+
+function dbOf(flags: DbFlags) {
+  return {
+    host: flags.dbHost,
+    port: flags.dbPort,
+    name: flags.dbName,
+    user: flags.dbUser,
+    ssl_mode: flags.dbSslMode,
+    pool_max: flags.dbPoolMax,
+  }
+}
+
+function bucketOf(flags: BucketFlags) {
+  return {
+    provider: flags.bucketProvider,
+    endpoint: flags.bucketEndpoint,
+    region: flags.bucketRegion,
+    name: flags.bucketName,
+    prefix: flags.bucketPrefix,
+  }
+}
+
+function defined(values: Record<string, unknown>) {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined))
+}

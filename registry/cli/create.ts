@@ -1,0 +1,126 @@
+import { randomUUID } from 'node:crypto'
+import { z } from 'zod'
+import type { Keyring, SecretColumn } from '../envelope.ts'
+import { Fault } from '../lib/errors.ts'
+import type { NewBucket } from '../store.ts'
+import { parseTenantKey, SSL_MODES, type TenantId, type TenantKey } from '../tenant.ts'
+import { CliFailure, EXIT } from './failure.ts'
+import type { Session } from './session.ts'
+
+export const bucketInput = z.strictObject({
+  provider: z.string().min(1).nullable().default(null),
+  endpoint: z
+    .url({ protocol: /^https?$/, error: 'must be an http(s) URL' })
+    .nullable()
+    .default(null),
+  region: z.string().min(1).nullable().default(null),
+  name: z.string().min(1),
+  prefix: z
+    .string()
+    .regex(/^([A-Za-z0-9_][A-Za-z0-9._-]*\/)+$/, 'must end in / and be like "acme/" or "eu/acme/"')
+    .nullable()
+    .default(null),
+  access_key: z.string().min(1).nullable().default(null),
+  secret_key: z.string().min(1).nullable().default(null),
+})
+
+export const dbInput = z.strictObject({
+  host: z.string().min(1),
+  port: z.int().min(1).max(65_535).default(5432),
+  name: z.string().min(1),
+  user: z.string().min(1),
+  password: z.string().min(1),
+  ssl_mode: z.enum(SSL_MODES).nullable().default(null),
+  pool_max: z.int().min(1).max(1000).nullable().default(null),
+})
+
+/** A tenant as `create` takes it from its options, and `create --batch` from a line. */
+export const tenantInput = z.strictObject({
+  key: z.string().transform((text, context) => {
+    const key = parseTenantKey(text)
+    if (key !== null) return key
+    context.addIssue('must be 1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit')
+    return z.NEVER
+  }),
+  name: z.string().min(1).nullable().default(null),
+  mode: z.enum(['shared', 'dedicated']).default('shared'),
+  status: z.enum(['provisioning', 'active', 'maintenance', 'suspended']).default('active'),
+  db: dbInput,
+  bucket: bucketInput.nullable().default(null),
+})
+export type TenantInput = z.output<typeof tenantInput>
+
+/** @returns the new tenant's id; null where a tenant with this key exists already */
+export async function createTenant(session: Session, input: TenantInput): Promise<TenantId | null> {
+  if (await exists(session, input.key)) return null
+  const keyring = await session.keyring()
+  const id = randomUUID() as string as TenantId
+  const { db, bucket } = input
+  try {
+    await session.store.create({
+      id,
+      key: input.key,
+      name: input.name,
+      mode: input.mode,
+      status: input.status,
+      db: {
+        host: db.host,
+        port: db.port,
+        name: db.name,
+        user: db.user,
+        passwordEncrypted: seal(keyring, id, 'db_password_encrypted', db.password),
+        sslMode: db.ssl_mode,
+        poolMax: db.pool_max,
+      },
+      bucket: bucket && sealBucket(keyring, id, bucket),
+    })
+    return id
+  } catch (error) {
+    // Someone else was faster; any other conflict (a bucket in use) is a failure.
+    if (error instanceof Fault && error.code === 'CONFLICT' && (await exists(session, input.key))) {
+      return null
+    }
+    throw error
+  }
+}
+
+export function sealBucket(
+  keyring: Keyring,
+  id: TenantId,
+  bucket: z.output<typeof bucketInput>,
+): NewBucket {
+  const { provider, endpoint, region, name, prefix, access_key, secret_key } = bucket
+  return {
+    provider,
+    endpoint,
+    region,
+    name,
+    prefix,
+    accessKeyEncrypted:
+      access_key === null ? null : seal(keyring, id, 'bucket_access_key_encrypted', access_key),
+    secretKeyEncrypted:
+      secret_key === null ? null : seal(keyring, id, 'bucket_secret_key_encrypted', secret_key),
+  }
+}
+
+export function seal(keyring: Keyring, id: TenantId, column: SecretColumn, secret: string): string {
+  return keyring.encrypt(secret, { owner: id, column })
+}
+
+/** `value` by `schema`; what is wrong is named by its path, and no value is quoted. */
+export function readInput<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
+  const read = schema.safeParse(value)
+  if (read.success) return read.data
+  const problems = read.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`)
+  throw new CliFailure(EXIT.usage, problems.join('; '))
+}
+
+async function exists({ store }: Session, key: TenantKey): Promise<boolean> {
+  try {
+    return (await store.findByKey(key)) !== null
+  } catch (error) {
+    // It is there, though not fit to be served.
+    if (error instanceof Fault && error.code === 'TENANT_CONFIG_INVALID') return true
+    throw error
+  }
+}

@@ -1,0 +1,193 @@
+import { spawn } from 'node:child_process'
+import { join } from 'node:path'
+import pg from 'pg'
+import t from 'tap'
+import { openConnections } from '../connection.ts'
+import { Keyring } from '../envelope.ts'
+import { verifyPassword } from '../lib/password.ts'
+import { RegistryStore } from '../store.ts'
+import type { TenantKey } from '../tenant.ts'
+import { silent, startTestRegistry } from '../test-kit.ts'
+
+const MASTER = 'e'.repeat(64)
+const registry = await startTestRegistry()
+const store = new RegistryStore({ url: registry.url, log: silent })
+const keyring = await Keyring.derive([MASTER])
+t.teardown(async () => {
+  await store.close()
+  await registry.stop()
+})
+
+const env = { TENANT_REGISTRY_DB_URL: registry.url, MASTER_ENCRYPTION_KEY: MASTER }
+
+function run(args: string, input = '', vars: Record<string, string> = env) {
+  return new Promise<{ code: number | null; out: string; err: string }>((resolve, reject) => {
+    const child = spawn(
+      process.execPath,
+      [join(import.meta.dirname, 'main.ts'), ...args.split(' ')],
+      {
+        env: { PATH: process.env.PATH, ...vars },
+      },
+    )
+    const texts = { out: '', err: '' }
+    child.stdout.on('data', chunk => {
+      texts.out += chunk
+    })
+    child.stderr.on('data', chunk => {
+      texts.err += chunk
+    })
+    child.stdin.on('error', () => {})
+    child.stdin.end(input)
+    child.on('error', reject)
+    child.on('close', code => resolve({ code, ...texts }))
+  })
+}
+
+const DB = `--db-host 127.0.0.1 --db-port ${registry.server.port} --db-name acme_db --db-user acme_role`
+const BUCKET = '--bucket-name b --bucket-provider minio --bucket-endpoint http://127.0.0.1:9000'
+
+async function makeTenantDatabase() {
+  await registry.admin.query(`CREATE ROLE acme_role LOGIN PASSWORD 'db-SECRET'`)
+  await registry.admin.query('CREATE DATABASE acme_db OWNER acme_role')
+  const client = new pg.Client({
+    connectionString: registry.server.url('acme_db', 'acme_role', 'db-SECRET'),
+  })
+  await client.connect()
+  await client.query(`CREATE TABLE users (id serial PRIMARY KEY, email text NOT NULL UNIQUE, name text,
+    role_id integer, password_hash text, first_login boolean NOT NULL DEFAULT true)`)
+  return client
+}
+
+t.test('a tenant lives: create, show, list, suspend, activate, set-db, set-bucket', async t => {
+  const secrets = 'db-SECRET\nak-SECRET\nsk-SECRET\n'
+  const created = await run(
+    `create acme --name Acme ${DB} ${BUCKET} --bucket-prefix acme/`,
+    secrets,
+  )
+  t.match(created, { code: 0, err: '' })
+  t.match(created.out, /^created acme [0-9a-f-]{36}\n$/)
+  const tenant = await store.findByKey('acme' as TenantKey)
+  if (tenant === null) throw new Error('not created')
+  t.match(openConnections(keyring, tenant), {
+    db: { password: 'db-SECRET', user: 'acme_role' },
+    bucket: { access_key: 'ak-SECRET', secret_key: 'sk-SECRET', prefix: 'acme/' },
+  })
+  const again = await run(`create acme ${DB}`, 'other\n')
+  t.match(again, { code: 3, err: /exists already/ })
+
+  const shown = await run(`show ${tenant.id} --json`)
+  t.match(JSON.parse(shown.out), { tenant_key: 'acme', db_name: 'acme_db', bucket_prefix: 'acme/' })
+  const listed = await run('list --json --mode shared --status active')
+  t.match(JSON.parse(listed.out), [{ tenant_key: 'acme', status: 'active', problem: null }])
+  const table = await run('list')
+  t.match(table.out, /^KEY +ID .*\nacme +/)
+  const all = shown.out + listed.out + table.out + (await run('show acme')).out
+  t.notMatch(all, /SECRET|encrypted|v1\./)
+
+  for (let i = 0; i < 2; i++) {
+    t.match(await run('suspend acme --reason unpaid'), { code: 0, out: 'acme is suspended\n' })
+  }
+  t.match((await run('list --status suspended')).out, /acme .*unpaid/)
+  t.match(await run('activate acme'), { code: 0, out: 'acme is active\n' })
+
+  t.match(await run('set-db acme --db-pool-max 3 --keep-password'), { code: 0 })
+  t.match(await run('set-db acme --db-host localhost', 'new-SECRET\n'), { code: 0 })
+  const moved = await store.findById(tenant.id)
+  if (moved === null) throw new Error('lost')
+  const { db } = openConnections(keyring, moved)
+  t.match(db, { host: 'localhost', name: 'acme_db', pool_max: 3, password: 'new-SECRET' })
+  t.match(await run('set-bucket acme --bucket-name c', 'ak2\nsk2\n'), { code: 0 })
+  t.match((await store.findById(tenant.id))?.bucket, { name: 'c', prefix: null, endpoint: null })
+  t.match(await run('set-bucket acme --none'), { code: 0 })
+  t.equal((await store.findById(tenant.id))?.bucket, null)
+  await run(`set-db acme ${DB}`, 'db-SECRET\n')
+})
+
+t.test('a user is added with a hash that opens, once, in lower case', async t => {
+  const client = await makeTenantDatabase()
+  const add = 'add-user acme --email Admin@Acme.example --name Admin --role-id 1'
+  t.match(await run(add, 'pass-word\n'), {
+    code: 0,
+    out: /^created admin@acme.example \d+\n$/,
+    err: '',
+  })
+  t.match(await run(add, 'pass-word\n'), { code: 3 })
+  t.match(await run(add.replace('Admin@', 'b@'), 'short\n'), { code: 2, err: /8 characters/ })
+  const { rows } = await client.query('SELECT * FROM users')
+  t.match(rows, [{ email: 'admin@acme.example', name: 'Admin', role_id: 1, first_login: true }])
+  t.equal(await verifyPassword(rows[0].password_hash, 'pass-word'), true)
+  t.equal(await verifyPassword(rows[0].password_hash, 'pass-word2'), false)
+
+  const batch = ['x@a.example', 'x@a.example', 'bad'].map(email =>
+    JSON.stringify({ key: 'acme', email, name: 'X', role_id: 2, password: 'SECRET-word' }),
+  )
+  const ran = await run('add-user --batch', batch.join('\n'))
+  t.equal(ran.code, 1)
+  t.match(
+    ran.out,
+    /^created acme x@a.example \d+\nexists {2}acme x@a.example\nfailed {2}line 3: email/,
+  )
+  t.notMatch(ran.out + ran.err, 'SECRET')
+  t.equal((await client.query('SELECT FROM users')).rowCount, 2)
+  await client.end()
+})
+
+t.test('a batch creates what is new, reports what exists, and goes on past a bad line', async t => {
+  const line = (key: string, over = {}) =>
+    JSON.stringify({
+      ...{ key, name: key, mode: 'shared' },
+      db: { host: 'h', port: 5432, name: 'd', user: 'u', password: 'SECRET', ssl_mode: null },
+      ...over,
+    })
+  const bucket = { name: 'bb', prefix: 'one/', access_key: 'a', secret_key: 's' }
+  const input = [
+    line('one', { bucket }),
+    line('acme'),
+    line('two', { db: { host: 'h' } }),
+    line('three', { bucket }),
+    line('four'),
+  ].join('\n')
+  const first = await run('create --batch', input)
+  t.equal(first.code, 1)
+  t.match(
+    first.out,
+    /created one .*\nexists {2}acme\nfailed {2}line 3: .*\nfailed {2}line 4: .*overlaps.*\ncreated four/,
+  )
+  t.notMatch(first.out + first.err, 'SECRET')
+  const second = await run('create --batch', `${line('one')}\n\n${line('four')}\n`)
+  t.match(second, { code: 0, out: 'exists  one\nexists  four\n' })
+  t.match(await run('create --batch', '{"key": "SECRET'), {
+    code: 2,
+    err: /^doorman: line 1: not JSON\n$/,
+  })
+})
+
+t.test('what is wrong is one clear line and the right exit code', async t => {
+  t.match(await run('show nobody'), { code: 4, err: 'doorman: there is no tenant nobody\n' })
+  t.match(await run('suspend nobody'), { code: 4 })
+  t.match(await run(`create new ${DB}`, ''), { code: 2, err: /Database password is missing/ })
+  t.match(await run('create new --db-host h', 'x\n'), { code: 2, err: /db.name/ })
+  t.match(await run('create Bad!Key --db-host h', 'x\n'), { code: 2, err: /key: must be/ })
+  t.match(await run('list --mode odd'), { code: 2 })
+  t.match(await run('nonsense'), { code: 2 })
+  t.match(await run(`create new ${DB} --db-password x`, 'x\n'), { code: 2, err: /unknown option/ })
+  const help = await run('--help', '', {})
+  t.match(help, { code: 0, out: /Exit codes: 0 ok.*no such tenant/ })
+
+  const none = await run('list', '', {})
+  t.match(none, {
+    code: 1,
+    err: /TENANT_REGISTRY_DB_URL is required\n.*MASTER_ENCRYPTION_KEY is required/,
+  })
+  const wrong = await run(`create new ${DB}`, 'x\n', {
+    ...env,
+    MASTER_ENCRYPTION_KEY: 'f'.repeat(64),
+  })
+  t.match(wrong, { code: 1, err: /^doorman: MASTER_ENCRYPTION_KEY is not the key .*\n$/ })
+  const rotated = { MASTER_ENCRYPTION_KEY: 'f'.repeat(64), MASTER_ENCRYPTION_KEY_PREVIOUS: MASTER }
+  t.match(await run('set-db acme --keep-password', '', { ...env, ...rotated }), { code: 0 })
+  const url = 'postgres://u:SECRET@127.0.0.1:1/db'
+  const down = await run('list', '', { ...env, TENANT_REGISTRY_DB_URL: url })
+  t.match(down, { code: 1, err: /^doorman: the Registry cannot be asked: [^\n]*\n$/ })
+  t.notMatch(down.err, 'SECRET')
+})

@@ -1,0 +1,187 @@
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { requireSafeRuntime } from '../lib/runtime.ts'
+import { TENANT_STATUSES, type TenantStatus } from '../tenant.ts'
+import type { BucketFlags, DbFlags, Streams } from './commands.ts'
+import { CliFailure, EXIT, type ExitCode } from './failure.ts'
+import type { Session } from './session.ts'
+
+const HELP = `
+Secrets are never arguments. On a terminal they are asked for; otherwise they are read from
+standard input, one per line: database password, then with --bucket-name the bucket's access key and
+secret key. add-user reads the password.
+
+Examples:
+  printf '%s\\n' "$DB_PASSWORD" | npm run -s tenant -- create acme --name "Acme Inc" \\
+    --db-host db.internal --db-name acme --db-user acme
+  printf '%s\\n' "$PASSWORD" | npm run -s tenant -- add-user acme --email admin@acme.example \\
+    --name Admin --role-id 1
+  npm run -s tenant -- list --status suspended
+  npm run -s tenant -- suspend acme --reason "invoice 42"
+
+Environment: TENANT_REGISTRY_DB_URL, MASTER_ENCRYPTION_KEY, MASTER_ENCRYPTION_KEY_PREVIOUS
+(comma-separated), REGISTRY_DB_SSL_CA and DB_SSL_CA (PEM files).
+
+Exit codes: 0 ok, 1 failure, 2 wrong usage, 3 exists already, 4 no such tenant.`
+
+requireSafeRuntime()
+process.exitCode = await run(process.argv.slice(2))
+
+async function run(args: readonly string[]): Promise<ExitCode> {
+  const streams = { input: process.stdin, output: process.stdout, error: process.stderr }
+  let exitCode: ExitCode = EXIT.ok
+  try {
+    const program = makeProgram(streams, code => {
+      exitCode = code
+    })
+    await program.parseAsync([...args], { from: 'user' })
+    return exitCode
+  } catch (error) {
+    // Commander has written its text already.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
+    const { explain } = await import('./commands.ts')
+    const failure = explain(error)
+    process.stderr.write(`doorman: ${failure.text}\n`)
+    return failure.exitCode
+  } finally {
+    // A pipe that nobody closes must not keep a finished command alive.
+    process.stdin.destroy()
+  }
+}
+
+/** The modules behind a command are loaded when it runs, so that --help and a usage error are instant. */
+function makeProgram(streams: Streams, done: (code: ExitCode) => void): Command {
+  const act = async (
+    work: (session: Session, commands: typeof import('./commands.ts')) => Promise<ExitCode>,
+  ) => {
+    const [{ withSession }, commands] = await Promise.all([
+      import('./session.ts'),
+      import('./commands.ts'),
+    ])
+    done(await withSession(process.env, session => work(session, commands)))
+  }
+
+  const program = new Command('tenant')
+    .description(
+      'Tenants of the Registry: create, look at, suspend, re-configure; users of a tenant.',
+    )
+    .addHelpText('after', HELP)
+    .exitOverride()
+    .showHelpAfterError('(--help shows how)')
+
+  withBucketOptions(withDbOptions(program.command('create [KEY]')))
+    .description('make a tenant; exit code 3 where the key is taken')
+    .option('--name <name>', 'display name')
+    .addOption(new Option('--mode <mode>').choices(['shared', 'dedicated']).default('shared'))
+    .addOption(
+      new Option('--status <status>').choices(TENANT_STATUSES.slice(0, 4)).default('active'),
+    )
+    .option('--batch', 'read JSON lines: {key, name, mode, db: {host, …, password}, bucket: {…}}')
+    .action((key: string | undefined, flags: DbFlags & BucketFlags & { batch?: boolean }) => {
+      if (flags.batch) return batch((m, session, say) => m.createBatch(session, streams.input, say))
+      const given = required(key, 'KEY')
+      return act((session, { create }) => create(session, given, flags, streams))
+    })
+
+  program
+    .command('list')
+    .description('tenants in order of their keys')
+    .addOption(new Option('--mode <mode>').choices(['shared', 'dedicated']))
+    .addOption(new Option('--status <status>').choices(TENANT_STATUSES))
+    .option('--json', 'as JSON')
+    .action(flags => act((session, { listTenants }) => listTenants(session, flags, streams)))
+
+  program
+    .command('show <KEY|ID>')
+    .description('one tenant, without its secrets')
+    .option('--json', 'as JSON')
+    .action((name, flags) => act((session, { show }) => show(session, name, flags, streams)))
+
+  const status = (verb: string, to: TenantStatus, description: string) =>
+    program
+      .command(`${verb} <KEY|ID>`)
+      .description(description)
+      .option('--reason <text>', 'kept beside the status')
+      .action((name: string, { reason }: { reason?: string }) =>
+        act((session, { setStatus }) => setStatus(session, name, to, reason ?? null, streams)),
+      )
+  status('suspend', 'suspended', 'refuse all requests of a tenant; harmless when repeated')
+  status('activate', 'active', 'serve a tenant again; harmless when repeated')
+
+  withDbOptions(program.command('set-db <KEY|ID>'))
+    .description('change the database; what is not given stays')
+    .option('--keep-password', 'do not ask for a password')
+    .action((name, flags) => act((session, { setDb }) => setDb(session, name, flags, streams)))
+
+  withBucketOptions(program.command('set-bucket <KEY|ID>'))
+    .description('replace the bucket and its keys')
+    .option('--none', 'take the bucket away')
+    .action((name, flags) =>
+      act((session, { setBucket }) => setBucket(session, name, flags, streams)),
+    )
+
+  program
+    .command('add-user [KEY]')
+    .description("make a user in a tenant's database; exit code 3 where the email is taken")
+    .option('--email <email>')
+    .option('--name <name>')
+    .option('--role-id <number>', 'role of the user', wholeNumber)
+    .option('--batch', 'read JSON lines: {key, email, name, role_id, password}')
+    .action((key: string | undefined, flags: UserFlags) => {
+      if (flags.batch)
+        return batch((m, session, say) => m.addUserBatch(session, streams.input, say))
+      const given = required(key, 'KEY')
+      return act((session, { addOneUser }) => addOneUser(session, given, flags, streams))
+    })
+
+  return program
+
+  function batch(
+    work: (
+      module: typeof import('./batch.ts'),
+      session: Session,
+      say: (text: string) => void,
+    ) => Promise<ExitCode>,
+  ): Promise<void> {
+    const say = (text: string) => streams.output.write(`${text}\n`)
+    return act(async session => work(await import('./batch.ts'), session, say))
+  }
+}
+
+interface UserFlags {
+  readonly email?: string
+  readonly name?: string
+  readonly roleId?: number
+  readonly batch?: boolean
+}
+
+function withDbOptions(command: Command): Command {
+  return command
+    .option('--db-host <host>')
+    .option('--db-port <port>', 'default 5432', wholeNumber)
+    .option('--db-name <name>')
+    .option('--db-user <user>')
+    .addOption(new Option('--db-ssl-mode <mode>').choices(['disable', 'require', 'verify-full']))
+    .option('--db-pool-max <number>', 'connections per app replica', wholeNumber)
+}
+
+function withBucketOptions(command: Command): Command {
+  return command
+    .option('--bucket-name <name>')
+    .option('--bucket-provider <provider>', 'such as aws, minio')
+    .option('--bucket-endpoint <url>')
+    .option('--bucket-region <region>')
+    .option(
+      '--bucket-prefix <prefix>',
+      'such as acme/; no other tenant of the bucket may overlap it',
+    )
+}
+
+function wholeNumber(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('Not a whole number.')
+  return Number(text)
+}
+
+function required(value: string | undefined, name: string): string {
+  if (value === undefined) throw new CliFailure(EXIT.usage, `${name} is required (or --batch)`)
+  return value
+}

@@ -1,0 +1,93 @@
+import { TENANT_COLUMNS } from './tenant-row.ts'
+
+/** Every statement that the gateway, the CLI and the runner send to the Registry. */
+
+/** Resolve, by the claim of a token. Primary key; expected below 1 ms. */
+export const FIND_BY_ID = `SELECT ${TENANT_COLUMNS} FROM tenants WHERE id = $1`
+
+/**
+ * Resolve, by the key of a login. Index tenants_key_lower. Older rows may differ only in case: the
+ * one in lower case wins, so that the answer is always the same.
+ */
+export const FIND_BY_KEY = `
+  SELECT ${TENANT_COLUMNS} FROM tenants WHERE lower(tenant_key::text) = $1
+  ORDER BY (tenant_key::text = $1) DESC, id LIMIT 1`
+
+/**
+ * The watch's second net, every 5 s. Index tenants_changed_xid, tenant_tombstones_changed_xid.
+ *
+ * Gap-free and without repeats: the cursor is the snapshot of the last read, and what that snapshot did
+ * not see is exactly what is new, in whatever order versions were drawn and transactions committed. The
+ * upper bound is for rows restored from another cluster, whose ids may be of this one's future.
+ */
+export const CHANGED_SINCE = `
+  SELECT pg_current_snapshot()::text AS cursor,
+    pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax($1::pg_snapshot) AS is_back_in_time,
+    (SELECT coalesce(json_agg(c), '[]') FROM (
+      SELECT id, key, config_version::text AS version, op FROM (
+        SELECT id, tenant_key::text AS key, config_version, changed_xid, 'update' AS op FROM tenants
+          WHERE changed_xid >= pg_snapshot_xmin($1::pg_snapshot)
+        UNION ALL
+        SELECT id, tenant_key, config_version, changed_xid, 'delete' FROM tenant_tombstones
+          WHERE changed_xid >= pg_snapshot_xmin($1::pg_snapshot)
+      ) AS changed
+      WHERE changed_xid < pg_snapshot_xmax(pg_current_snapshot())
+        AND NOT pg_visible_in_snapshot(changed_xid, $1::pg_snapshot)
+      ORDER BY config_version LIMIT $2
+    ) AS c) AS changes`
+
+/** Where the watch begins. */
+export const CURRENT_SNAPSHOT = 'SELECT pg_current_snapshot()::text AS cursor'
+
+/** One page of the CLI's list and of the fleet runner. $1 after which key, $2 mode, $3 status. */
+export const LIST = `
+  SELECT ${TENANT_COLUMNS}, status_reason FROM tenants
+  WHERE ($1::text IS NULL OR tenant_key::text > $1)
+    AND ($2::text IS NULL OR mode = $2) AND ($3::text IS NULL OR status = $3)
+  ORDER BY tenant_key::text LIMIT $4`
+
+/** A new tenant. The unique index on the key decides races; triggers set versions and notify. */
+export const CREATE = `
+  INSERT INTO tenants (id, tenant_key, name, mode, status, db_host, db_port, db_name, db_user,
+    db_password_encrypted, db_ssl_mode, db_pool_max, bucket_provider, bucket_endpoint, bucket_region,
+    bucket_name, bucket_prefix, bucket_access_key_encrypted, bucket_secret_key_encrypted)
+  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+  RETURNING ${TENANT_COLUMNS}`
+
+/** Moves the status where the table of transitions allows it ($4), in one step, so that no race slips by. */
+export const SET_STATUS = `
+  UPDATE tenants SET status = $2, status_reason = $3 WHERE id = $1 AND status = ANY($4)
+  RETURNING ${TENANT_COLUMNS}`
+
+/** New connection details, only onto the version that they were based on ($9). */
+export const SET_DB = `
+  UPDATE tenants SET db_host = $2, db_port = $3, db_name = $4, db_user = $5,
+    db_password_encrypted = $6, db_ssl_mode = $7, db_pool_max = $8
+  WHERE id = $1 AND config_version = $9
+  RETURNING ${TENANT_COLUMNS}`
+
+/** New bucket, or none where $5 is null, only onto the version that it was based on ($9). */
+export const SET_BUCKET = `
+  UPDATE tenants SET bucket_provider = $2, bucket_endpoint = $3, bucket_region = $4, bucket_name = $5,
+    bucket_prefix = $6, bucket_access_key_encrypted = $7, bucket_secret_key_encrypted = $8
+  WHERE id = $1 AND config_version = $9
+  RETURNING ${TENANT_COLUMNS}`
+
+/**
+ * After a tenant migration. It moves config_version like any other change, for gateways act on the
+ * schema version; where it is the same already, the trigger makes it no change.
+ */
+export const SET_SCHEMA_VERSION = 'UPDATE tenants SET schema_version = $2 WHERE id = $1'
+
+/** At start: does the master key fit? Newest first; bounded, though there is one row per key. */
+export const READ_KEY_CHECKS =
+  'SELECT key_id, ciphertext FROM doorman_key_check ORDER BY created_at DESC LIMIT 100'
+
+/** First start with a master key. */
+export const WRITE_KEY_CHECK =
+  'INSERT INTO doorman_key_check (key_id, ciphertext) VALUES ($1, $2) ON CONFLICT DO NOTHING'
+
+/** At start on a Registry without a key check: a few secrets to try the master key on. */
+export const SAMPLE_SECRETS = `
+  SELECT id, db_password_encrypted AS ciphertext FROM tenants
+  WHERE db_password_encrypted <> '' ORDER BY config_version DESC LIMIT $1`

@@ -1,0 +1,338 @@
+import { randomUUID } from 'node:crypto'
+import { createServer, type Socket } from 'node:net'
+import { Writable } from 'node:stream'
+import t from 'tap'
+import { Fault } from './lib/errors.ts'
+import { makeLog } from './lib/log.ts'
+import { RegistryStore } from './store.ts'
+import type { TenantId, TenantKey } from './tenant.ts'
+import { newTenant, silent, startTestRegistry } from './test-kit.ts'
+
+const registry = await startTestRegistry()
+const store = new RegistryStore({ url: registry.url, log: silent })
+t.teardown(async () => {
+  await store.close()
+  await registry.stop()
+})
+
+const bucket = {
+  provider: 'minio',
+  endpoint: 'http://127.0.0.1:9000',
+  region: 'eu',
+  name: 'shared-bucket',
+  prefix: null as string | null,
+  accessKeyEncrypted: 'v1.a',
+  secretKeyEncrypted: 'v1.b',
+}
+
+function isFault(code: string, pattern = /./) {
+  return (error: unknown) =>
+    error instanceof Fault && error.code === code && pattern.test(error.reason)
+}
+
+async function rejectsWith(test: Tap, work: Promise<unknown>, code: string, pattern?: RegExp) {
+  const error = await work.then(
+    () => null,
+    (e: unknown) => e,
+  )
+  test.ok(isFault(code, pattern)(error), `${code}, got ${error}`)
+  return error as Fault
+}
+type Tap = Pick<typeof t, 'ok'>
+
+t.test('a created tenant is found by id and by key, and by no other', async t => {
+  const wanted = newTenant({ name: 'Acme', bucket: { ...bucket, name: 'b1', prefix: 'acme/' } })
+  const created = await store.create(wanted)
+  t.match(created, { id: wanted.id, key: wanted.key, name: 'Acme', db: wanted.db })
+  t.strictSame(await store.findById(wanted.id), created)
+  t.strictSame(await store.findByKey(wanted.key), created)
+  t.equal(await store.findById(randomUUID() as string as TenantId), null)
+  t.equal(await store.findByKey('nobody' as TenantKey), null)
+})
+
+t.test('a key that an older tool wrote in capitals is found in lower case', async t => {
+  const id = randomUUID()
+  await registry.admin.query(
+    `INSERT INTO tenants (id, tenant_key, db_host, db_name, db_user, db_password_encrypted)
+     VALUES ($1, 'OldCo', 'h', 'd', 'u', 'x')`,
+    [id],
+  )
+  t.equal((await store.findByKey('oldco' as TenantKey))?.id, id)
+})
+
+t.test('a taken key is a CONFLICT that shows no row', async t => {
+  const first = await store.create(newTenant())
+  const error = await rejectsWith(t, store.create(newTenant({ key: first.key })), 'CONFLICT')
+  t.notMatch(JSON.stringify(error), 'v1.sealed')
+})
+
+t.test('no two tenants reach the same objects of a bucket', async t => {
+  const make = (prefix: string | null, over: Partial<typeof bucket> = {}) =>
+    store.create(newTenant({ bucket: { ...bucket, ...over, prefix } }))
+  await make('eu/acme/')
+  await rejectsWith(t, make('eu/acme/'), 'CONFLICT', /overlaps/)
+  await rejectsWith(t, make('eu/'), 'CONFLICT', /overlaps/)
+  await rejectsWith(t, make('eu/acme/inner/'), 'CONFLICT', /overlaps/)
+  await rejectsWith(t, make(null), 'CONFLICT', /overlaps/)
+  await rejectsWith(t, make('eu/acme/', { endpoint: 'HTTP://127.0.0.1:9000/' }), 'CONFLICT')
+  await rejectsWith(t, make('no-slash'), 'VALIDATION_FAILED')
+  await t.resolves(make('eu/acme2/'))
+  await t.resolves(make('eu/acme/', { endpoint: 'http://127.0.0.1:9001' }))
+
+  const racers = ['x/', 'x/y/', 'x/', 'x/y/z/'].map(prefix => make(prefix, { name: 'raced' }))
+  const outcomes = await Promise.allSettled(racers)
+  t.equal(outcomes.filter(({ status }) => status === 'fulfilled').length, 1, 'one racer wins')
+
+  const other = await make('other/', { name: 'raced' })
+  const moved = { ...bucket, name: 'raced', prefix: 'x/q/' }
+  const winner = outcomes.find(o => o.status === 'fulfilled')
+  if (winner?.status === 'fulfilled' && winner.value.bucket?.prefix === 'x/') {
+    await rejectsWith(t, store.setBucket(other.id, moved, other.configVersion), 'CONFLICT')
+  }
+  const mine = { ...bucket, name: 'raced', prefix: 'other/', accessKeyEncrypted: 'v1.new' }
+  const rekeyed = await store.setBucket(other.id, mine, other.configVersion)
+  t.equal(rekeyed?.bucket?.accessKeyEncrypted, 'v1.new', 'its own prefix is no overlap')
+  t.equal((await store.setBucket(other.id, null, rekeyed?.configVersion ?? 0))?.bucket, null)
+})
+
+t.test('the version moves on every change of anything, and nobody can set it', async t => {
+  const { id, configVersion } = await store.create(newTenant())
+  const columns = [
+    `name = 'n'`,
+    `plan = 'p'`,
+    `limits = '{"a":1}'`,
+    `tokens_valid_after = now()`,
+    `app_url = 'http://x'`,
+    `schema_version = '0001'`,
+    `config_version = 1, updated_at = 'epoch', changed_xid = '3', db_pool_max = 2`,
+  ]
+  let last = configVersion
+  for (const column of columns) {
+    await registry.admin.query(`UPDATE tenants SET ${column} WHERE id = $1`, [id])
+    const tenant = await store.findById(id)
+    t.ok((tenant?.configVersion ?? 0) > last, column)
+    t.ok((tenant?.updatedAt.getTime() ?? 0) > Date.now() - 60_000)
+    last = tenant?.configVersion ?? 0
+  }
+  await registry.admin.query(`UPDATE tenants SET name = name, config_version = 7 WHERE id = $1`, [
+    id,
+  ])
+  t.equal((await store.findById(id))?.configVersion, last, 'an update that changes nothing is none')
+  await t.rejects(registry.admin.query('TRUNCATE tenants'), /refused/)
+})
+
+t.test('a change on top of a version that moved meanwhile is a CONFLICT', async t => {
+  const tenant = await store.create(newTenant())
+  const db = { ...tenant.db, host: 'db2', passwordEncrypted: 'v1.other' }
+  const changed = await store.setDb(tenant.id, db, tenant.configVersion)
+  t.match(changed?.db, db)
+  await rejectsWith(t, store.setDb(tenant.id, tenant.db, tenant.configVersion), 'CONFLICT')
+  t.match((await store.findById(tenant.id))?.db, db)
+  t.equal(await store.setDb(randomUUID() as string as TenantId, db, 1), null)
+})
+
+t.test('status moves only where the table of transitions leads', async t => {
+  const { id, configVersion } = await store.create(newTenant())
+  const suspended = await store.setStatus(id, 'suspended', 'unpaid')
+  t.equal(suspended?.status, 'suspended')
+  const again = await store.setStatus(id, 'suspended', 'unpaid')
+  t.equal(again?.configVersion, suspended?.configVersion, 'idempotent')
+  t.ok((again?.configVersion ?? 0) > configVersion)
+  await rejectsWith(t, store.setStatus(id, 'provisioning', null), 'CONFLICT')
+  t.equal(await store.setStatus(randomUUID() as string as TenantId, 'active', null), null)
+})
+
+t.test('a row that is not fit fails alone, is logged once, and its secrets are not', async t => {
+  const lines: string[] = []
+  const sink = new Writable({
+    write(chunk, _encoding, done) {
+      lines.push(String(chunk))
+      done()
+    },
+  })
+  const own = new RegistryStore({ url: registry.url, log: makeLog('x', 'info', sink) })
+  const broken = newTenant({ db: { ...newTenant().db, passwordEncrypted: 'v1.MARKER' } })
+  await own.create(broken)
+  await registry.admin.query('UPDATE tenants SET db_host = NULL WHERE id = $1', [broken.id])
+  const error = await rejectsWith(t, own.findById(broken.id), 'TENANT_CONFIG_INVALID', /db_host/)
+  await rejectsWith(t, own.findById(broken.id), 'TENANT_CONFIG_INVALID')
+  t.notMatch(error.reason, 'MARKER')
+  t.equal(lines.filter(line => line.includes('not configured')).length, 1)
+  t.notMatch(lines.join(''), 'MARKER')
+  const listing = []
+  for await (const row of own.list()) listing.push(row)
+  t.match(listing.find(row => row.id === broken.id)?.problem, /db_host/)
+  t.ok(listing.some(row => row.problem === null))
+  await own.close()
+})
+
+t.test('the listing is complete, in order, and filtered', async t => {
+  await registry.admin.query(
+    `INSERT INTO tenants (tenant_key, mode, status, db_host, db_name, db_user, db_password_encrypted)
+     SELECT 'page-' || i, CASE WHEN i % 2 = 0 THEN 'shared' ELSE 'dedicated' END, 'maintenance',
+       'h', 'd', 'u', 'x' FROM generate_series(1, 1201) i`,
+  )
+  const keys = []
+  for await (const { key } of store.list({ status: 'maintenance' })) keys.push(key)
+  t.equal(keys.length, 1201)
+  t.equal(new Set(keys).size, 1201)
+  let dedicated = 0
+  for await (const row of store.list({ status: 'maintenance', mode: 'dedicated' })) {
+    if (row.mode === 'dedicated') dedicated += 1
+  }
+  t.equal(dedicated, 601)
+  await registry.admin.query(`DELETE FROM tenants WHERE tenant_key LIKE 'page-%'`)
+})
+
+t.test('the catch-up loses no change, though versions commit out of order', async t => {
+  const [first, second] = [await store.create(newTenant()), await store.create(newTenant())]
+  const start = (await store.changedSince(null)).cursor
+  t.strictSame((await store.changedSince(start)).changes, [], 'nothing changed')
+
+  const [slow, quick] = [await registry.admin.connect(), await registry.admin.connect()]
+  await slow.query('BEGIN')
+  await slow.query(`UPDATE tenants SET name = 'slow' WHERE id = $1`, [first.id])
+  await quick.query(`UPDATE tenants SET name = 'quick' WHERE id = $1`, [second.id])
+  const before = await store.changedSince(start)
+  t.strictSame(
+    before.changes.map(c => c.id),
+    [second.id],
+    'what has not committed is not told',
+  )
+  await slow.query('COMMIT')
+  const after = await store.changedSince(before.cursor)
+  t.strictSame(
+    after.changes.map(c => c.id),
+    [first.id],
+    'the older version that committed later is',
+  )
+  t.ok((after.changes[0]?.version ?? 0) < (before.changes[0]?.version ?? 0))
+  t.strictSame((await store.changedSince(after.cursor)).changes, [], 'and it is told once')
+
+  await registry.admin.query('DELETE FROM tenants WHERE id = $1', [first.id])
+  const deleted = await store.changedSince(after.cursor)
+  t.match(deleted.changes, [{ id: first.id, key: first.key, op: 'delete' }])
+  await store.create(newTenant({ id: first.id, key: first.key }))
+  const reborn = await store.changedSince(after.cursor)
+  t.strictSame(
+    reborn.changes.filter(c => c.id === first.id).map(c => c.op),
+    ['delete', 'update'],
+  )
+  slow.release()
+  quick.release()
+})
+
+t.test('concurrent writers: the catch-up tells the last version of every tenant', async t => {
+  const ids = await Promise.all(
+    Array.from({ length: 6 }, async () => (await store.create(newTenant())).id),
+  )
+  let { cursor } = await store.changedSince(null)
+  const told = new Map<string, number>()
+  let isDone = false
+  const reader = (async () => {
+    for (let last = false; ; last = isDone) {
+      const read = await store.changedSince(cursor)
+      cursor = read.cursor
+      for (const { id, version } of read.changes) {
+        told.set(id, Math.max(version, told.get(id) ?? 0))
+      }
+      if (last) return
+    }
+  })()
+  await Promise.all(
+    [0, 1, 2, 3].map(async writer => {
+      const client = await registry.admin.connect()
+      for (let i = 0; i < 40; i++) {
+        await client.query('BEGIN')
+        await client.query('UPDATE tenants SET name = $2 WHERE id = $1', [
+          ids[(writer + i) % ids.length],
+          `${writer}.${i}`,
+        ])
+        if (i % 5 === 0) await client.query('SELECT pg_sleep(0.004)')
+        await client.query(i % 7 === 3 ? 'ROLLBACK' : 'COMMIT')
+      }
+      client.release()
+    }),
+  )
+  isDone = true
+  await reader
+  for (const id of ids) t.equal(told.get(id), (await store.findById(id))?.configVersion)
+})
+
+t.test('too many changes, or a server gone back in time, are a gap', async t => {
+  const { cursor } = await store.changedSince(null)
+  await registry.admin.query(
+    `INSERT INTO tenants (tenant_key, db_host, db_name, db_user, db_password_encrypted)
+     SELECT 'many-' || i, 'h', 'd', 'u', 'x' FROM generate_series(1, 1001) i`,
+  )
+  const many = await store.changedSince(cursor)
+  t.equal(many.isGap, true)
+  t.equal((await store.changedSince(many.cursor)).isGap, false)
+  const ahead = '900000000:900000000:' as typeof cursor
+  t.equal((await store.changedSince(ahead)).isGap, true)
+  await registry.admin.query(`DELETE FROM tenants WHERE tenant_key LIKE 'many-%'`)
+})
+
+t.test('a URL without host, database or user is refused: there is no default database', async t => {
+  for (const url of ['postgres://u@/db', 'postgres://u:p@h', 'postgres://h/db', 'mysql://u@h/d']) {
+    t.throws(() => new RegistryStore({ url, log: silent }), /PostgreSQL URL/)
+  }
+  const url = 'postgres://u:MARKER@h/db?sslmode=of'
+  t.throws(() => new RegistryStore({ url, log: silent }), /^(?!.*MARKER).*sslmode/)
+})
+
+t.test('a Registry that is not there is REGISTRY_UNAVAILABLE', async t => {
+  const own = new RegistryStore({ url: 'postgres://u:MARKER@127.0.0.1:1/db', log: silent })
+  const error = await rejectsWith(t, own.findById(newTenant().id), 'REGISTRY_UNAVAILABLE')
+  t.notMatch(`${error.stack} ${(error.cause as Error).stack}`, 'MARKER')
+  await own.close()
+})
+
+t.test('a Registry that accepts and stays silent: in time, and no connection is left', async t => {
+  const sockets = new Set<Socket>()
+  const server = createServer(socket => {
+    sockets.add(socket.resume())
+    socket.on('error', () => {})
+    socket.on('close', () => sockets.delete(socket))
+  })
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as { port: number }
+  const url = `postgres://u:p@127.0.0.1:${port}/db`
+  const own = new RegistryStore({
+    url,
+    log: silent,
+    poolMax: 2,
+    queryTimeoutMs: 300,
+    connectTimeoutMs: 200,
+  })
+  const startedAt = Date.now()
+  const waits = Array.from({ length: 8 }, () => own.findById(newTenant().id).catch(e => e.code))
+  t.strictSame(new Set(await Promise.all(waits)), new Set(['REGISTRY_UNAVAILABLE']))
+  t.ok(Date.now() - startedAt < 1500)
+  const deadline = Date.now() + 3000
+  while (sockets.size > 0 && Date.now() < deadline) await new Promise(r => setTimeout(r, 10))
+  t.equal(sockets.size, 0)
+  await own.close()
+  server.close()
+})
+
+t.test('a statement that hangs ends in time and the pool goes on', async t => {
+  const tenant = await store.create(newTenant())
+  const own = new RegistryStore({ url: registry.url, log: silent, poolMax: 1, queryTimeoutMs: 300 })
+  const blocker = await registry.admin.connect()
+  await blocker.query('BEGIN')
+  await blocker.query('LOCK TABLE tenants IN ACCESS EXCLUSIVE MODE')
+  await rejectsWith(t, own.findById(tenant.id), 'REGISTRY_UNAVAILABLE')
+  await blocker.query('ROLLBACK')
+  blocker.release()
+  t.equal((await own.findById(tenant.id))?.id, tenant.id)
+  await registry.admin.query(
+    `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'doorman-registry'`,
+  )
+  const deadline = Date.now() + 3000
+  let found = null
+  while (found === null && Date.now() < deadline)
+    found = await own.findById(tenant.id).catch(() => null)
+  t.equal(found?.id, tenant.id, 'recovers after its connections were cut')
+  await own.close()
+})

@@ -1,0 +1,383 @@
+import pg from 'pg'
+import { withDeadline } from './lib/deadline.ts'
+import { Fault } from './lib/errors.ts'
+import type { Log } from './lib/log.ts'
+import { deadlineClient, parsePgUrl, pgConfig } from './lib/pg.ts'
+import * as sql from './store-sql.ts'
+import {
+  mayMove,
+  parseTenantId,
+  TENANT_STATUSES,
+  type Tenant,
+  type TenantId,
+  type TenantKey,
+  type TenantMode,
+  type TenantRef,
+  type TenantStatus,
+} from './tenant.ts'
+import { parseTenantRow, type TenantRow } from './tenant-row.ts'
+
+export interface RegistryStoreOptions {
+  /** TENANT_REGISTRY_DB_URL; host, database and user must be in it. */
+  readonly url: string
+  readonly log: Log
+  readonly poolMax?: number
+  /** A statement, the wait for a connection included. */
+  readonly queryTimeoutMs?: number
+  readonly connectTimeoutMs?: number
+  /** PEM of the CA that the Registry's certificate is checked against. */
+  readonly ca?: string
+  /** Shown in pg_stat_activity. */
+  readonly applicationName?: string
+}
+
+export type ChangeOp = 'insert' | 'update' | 'delete'
+
+/** That a tenant changed, as the trigger or the catch-up tells it. */
+export interface TenantChange {
+  readonly id: TenantId
+  /** Its key now, as it stands in the row (not necessarily one that may log in). */
+  readonly key: string
+  readonly version: number
+  readonly op: ChangeOp
+}
+
+/** Opaque: where the next catch-up begins. */
+export type ChangeCursor = string & { readonly __brand: 'ChangeCursor' }
+
+export interface ChangeSet {
+  readonly cursor: ChangeCursor
+  readonly changes: readonly TenantChange[]
+  /** True where `changes` is not all that happened: everything must be read anew. */
+  readonly isGap: boolean
+}
+
+export interface TenantFilter {
+  readonly mode?: TenantMode
+  readonly status?: TenantStatus
+}
+
+/** A row of a listing: shown even where it is not fit to be served, which `problem` then tells. */
+export interface ListedTenant {
+  readonly id: string
+  readonly key: string
+  readonly name: string | null
+  readonly mode: string
+  readonly status: string
+  readonly statusReason: string | null
+  readonly tenant: Tenant | null
+  readonly problem: string | null
+}
+
+export type NewDb = Tenant['db']
+export type NewBucket = NonNullable<Tenant['bucket']>
+
+export interface NewTenant {
+  /** Chosen by the caller: the secrets are bound to it. */
+  readonly id: TenantId
+  readonly key: TenantKey
+  readonly name: string | null
+  readonly mode: TenantMode
+  readonly status: TenantStatus
+  readonly db: NewDb
+  readonly bucket: NewBucket | null
+}
+
+/** A secret of the Registry with the place that it is bound to. */
+export interface StoredSecret {
+  readonly owner: string
+  readonly ciphertext: string
+}
+
+/** Statements that run or wait at one time; beyond it the Registry is as good as down. */
+const STATEMENTS_MAX = 1000
+/** More changes than this in one catch-up are a gap: reading everything anew is cheaper. */
+const CHANGES_MAX = 1000
+const LIST_PAGE = 500
+/** Misconfigured tenants whose version is remembered, so that each is logged once and not per request. */
+const COMPLAINTS_MAX = 1000
+
+/**
+ * The Registry's tables behind typed calls, over a pool. Every call ends within `queryTimeoutMs`.
+ *
+ * All calls throw Fault REGISTRY_UNAVAILABLE when the Registry cannot be asked; those that return a
+ * tenant throw TENANT_CONFIG_INVALID when that one row is not fit to be served.
+ */
+export class RegistryStore {
+  readonly #pool: pg.Pool
+  readonly #log: Log
+  readonly #timeoutMs: number
+  readonly #complaints = new Map<string, string>()
+  #statements = 0
+
+  /** @throws Error on a URL without host, database or user: there is no default database */
+  constructor(options: RegistryStoreOptions) {
+    const target = parsePgUrl(options.url, options.ca)
+    const connectTimeoutMs = options.connectTimeoutMs ?? 1500
+    this.#log = options.log
+    this.#timeoutMs = options.queryTimeoutMs ?? 2000
+    this.#pool = new pg.Pool({
+      ...pgConfig(target, {
+        connectTimeoutMs,
+        statementTimeoutMs: this.#timeoutMs,
+        applicationName: options.applicationName ?? 'doorman-registry',
+      }),
+      // The types want a constructor without arguments; the pool passes its options.
+      Client: deadlineClient(connectTimeoutMs) as unknown as new () => pg.ClientBase,
+      max: options.poolMax ?? 5,
+      idleTimeoutMillis: 30_000,
+      allowExitOnIdle: false,
+    })
+    this.#pool.on('error', error => {
+      this.#log.warn({ reason: error.message }, 'idle Registry connection lost')
+    })
+    // For the time that a client is checked out: the pool listens to idle ones only.
+    this.#pool.on('connect', client => client.on('error', () => {}))
+  }
+
+  async find(ref: TenantRef): Promise<Tenant | null> {
+    return ref.by === 'id' ? this.findById(ref.id) : this.findByKey(ref.key)
+  }
+
+  async findById(id: TenantId): Promise<Tenant | null> {
+    return this.#one(sql.FIND_BY_ID, [id])
+  }
+
+  async findByKey(key: TenantKey): Promise<Tenant | null> {
+    return this.#one(sql.FIND_BY_KEY, [key])
+  }
+
+  /** What changed since `cursor`; with null, where to begin, which is a gap by definition. */
+  async changedSince(cursor: ChangeCursor | null): Promise<ChangeSet> {
+    if (cursor === null) {
+      const [row] = await this.#query(sql.CURRENT_SNAPSHOT, [])
+      return { cursor: String(row?.cursor) as ChangeCursor, changes: [], isGap: true }
+    }
+    const [row] = await this.#query(sql.CHANGED_SINCE, [cursor, CHANGES_MAX + 1])
+    const rows = row?.changes as readonly Record<string, string>[]
+    const changes = rows.flatMap(({ id, key, version, op }) => {
+      const parsed = parseTenantId(id)
+      return parsed === null
+        ? []
+        : [{ id: parsed, key: String(key), version: Number(version), op: op as ChangeOp }]
+    })
+    return {
+      cursor: String(row?.cursor) as ChangeCursor,
+      changes: changes.slice(0, CHANGES_MAX),
+      isGap: row?.is_back_in_time === true || changes.length > CHANGES_MAX,
+    }
+  }
+
+  /** All tenants in order of their keys, page by page, so that ten thousand need no memory at once. */
+  async *list(filter: TenantFilter = {}): AsyncGenerator<ListedTenant, void, undefined> {
+    let after: string | null = null
+    for (;;) {
+      const rows: readonly TenantRow[] = await this.#query(sql.LIST, [
+        after,
+        filter.mode ?? null,
+        filter.status ?? null,
+        LIST_PAGE,
+      ])
+      for (const row of rows) yield listed(row)
+      if (rows.length < LIST_PAGE) return
+      after = String(rows.at(-1)?.tenant_key)
+    }
+  }
+
+  /** @throws Fault CONFLICT where the key, the id or the bucket is taken; VALIDATION_FAILED */
+  async create(tenant: NewTenant): Promise<Tenant> {
+    const { db } = tenant
+    const created = await this.#one(sql.CREATE, [
+      ...[tenant.id, tenant.key, tenant.name, tenant.mode, tenant.status],
+      ...[db.host, db.port, db.name, db.user, db.passwordEncrypted, db.sslMode, db.poolMax],
+      ...bucketValues(tenant.bucket),
+    ])
+    return created as Tenant
+  }
+
+  /**
+   * @returns the tenant, changed or as it was; null where there is none
+   * @throws Fault CONFLICT where its present status does not lead to `status`
+   */
+  async setStatus(
+    id: TenantId,
+    status: TenantStatus,
+    reason: string | null,
+  ): Promise<Tenant | null> {
+    const allowed = TENANT_STATUSES.filter(from => mayMove(from, status))
+    const moved = await this.#one(sql.SET_STATUS, [id, status, reason, allowed])
+    if (moved !== null) return moved
+    const present = await this.findById(id)
+    if (present === null) return null
+    throw conflict(`a tenant that is ${present.status} cannot become ${status}`)
+  }
+
+  /**
+   * @param basedOn config_version of the tenant that the caller has seen
+   * @throws Fault CONFLICT where it changed meanwhile
+   */
+  async setDb(id: TenantId, db: NewDb, basedOn: number): Promise<Tenant | null> {
+    const values = [
+      db.host,
+      db.port,
+      db.name,
+      db.user,
+      db.passwordEncrypted,
+      db.sslMode,
+      db.poolMax,
+    ]
+    return this.#oneBasedOn(sql.SET_DB, [id, ...values, basedOn], id)
+  }
+
+  /** As `setDb`; null takes the bucket away. */
+  async setBucket(id: TenantId, bucket: NewBucket | null, basedOn: number): Promise<Tenant | null> {
+    return this.#oneBasedOn(sql.SET_BUCKET, [id, ...bucketValues(bucket), basedOn], id)
+  }
+
+  async setSchemaVersion(id: TenantId, version: string): Promise<void> {
+    await this.#query(sql.SET_SCHEMA_VERSION, [id, version])
+  }
+
+  async readKeyChecks(): Promise<readonly { keyId: string; ciphertext: string }[]> {
+    const rows = await this.#query(sql.READ_KEY_CHECKS, [])
+    return rows.map(row => ({ keyId: String(row.key_id), ciphertext: String(row.ciphertext) }))
+  }
+
+  async writeKeyCheck(keyId: string, ciphertext: string): Promise<void> {
+    await this.#query(sql.WRITE_KEY_CHECK, [keyId, ciphertext])
+  }
+
+  /** Some `db_password_encrypted`, newest rows first. */
+  async sampleSecrets(count: number): Promise<readonly StoredSecret[]> {
+    const rows = await this.#query(sql.SAMPLE_SECRETS, [count])
+    return rows.map(row => ({ owner: String(row.id), ciphertext: String(row.ciphertext) }))
+  }
+
+  /** Waits for what runs, at most as long as a statement may take. */
+  async close(): Promise<void> {
+    await withDeadline(this.#pool.end(), this.#timeoutMs, () => new Error('late')).catch(() => {})
+  }
+
+  async #one(text: string, values: readonly unknown[]): Promise<Tenant | null> {
+    const [row] = await this.#query(text, values)
+    if (row === undefined) return null
+    try {
+      return parseTenantRow(row)
+    } catch (error) {
+      this.#complain(row, error)
+      throw error
+    }
+  }
+
+  async #oneBasedOn(
+    text: string,
+    values: readonly unknown[],
+    id: TenantId,
+  ): Promise<Tenant | null> {
+    const changed = await this.#one(text, values)
+    if (changed !== null || (await this.findById(id)) === null) return changed
+    throw conflict('the tenant was changed by someone else meanwhile; try again')
+  }
+
+  #complain(row: TenantRow, error: unknown): void {
+    const id = String(row.id)
+    const version = String(row.config_version)
+    if (this.#complaints.get(id) === version) return
+    if (this.#complaints.size >= COMPLAINTS_MAX) this.#complaints.clear()
+    this.#complaints.set(id, version)
+    const reason = error instanceof Fault ? error.reason : 'the row cannot be read'
+    this.#log.error({ tenantId: id, reason }, 'tenant is not configured correctly')
+  }
+
+  async #query(text: string, values: readonly unknown[]): Promise<readonly TenantRow[]> {
+    if (this.#statements >= STATEMENTS_MAX) {
+      throw new Fault('REGISTRY_UNAVAILABLE', 'too many Registry statements at once')
+    }
+    this.#statements += 1
+    const progress = { isLate: false }
+    try {
+      return await withDeadline(this.#run(text, values, progress), this.#timeoutMs, () => {
+        progress.isLate = true
+        return new Fault('REGISTRY_UNAVAILABLE', `no answer within ${this.#timeoutMs} ms`)
+      })
+    } catch (error) {
+      throw registryFault(error)
+    } finally {
+      this.#statements -= 1
+    }
+  }
+
+  async #run(
+    text: string,
+    values: readonly unknown[],
+    progress: { readonly isLate: boolean },
+  ): Promise<readonly TenantRow[]> {
+    const client = await this.#pool.connect()
+    let broken = false
+    try {
+      // Nobody waits for it any more: do not load a Registry that is slow as it is.
+      if (progress.isLate) return []
+      const { rows } = await client.query<TenantRow>(text, [...values])
+      return rows
+    } catch (error) {
+      broken = !isStatementError(error)
+      throw error
+    } finally {
+      client.release(broken)
+    }
+  }
+}
+
+/** True where the statement was refused and the connection is as good as before. */
+function isStatementError(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && /^(22|23|40|42|P0)/.test(error.code ?? '')
+}
+
+/** A driver's error as a Fault. Its `detail` holds the whole row and goes no further. */
+function registryFault(error: unknown): Fault {
+  if (error instanceof Fault) return error
+  const { message, code } = error as { message?: string; code?: string }
+  if (code === '23505') {
+    const { constraint } = error as { constraint?: string }
+    const isBucket = constraint === 'tenants_bucket_prefix_unique'
+    return conflict(isBucket ? String(message) : 'a tenant with this key exists already')
+  }
+  if (code?.startsWith('23') || code?.startsWith('22')) {
+    const reason = String(message)
+    return new Fault('VALIDATION_FAILED', reason, { publicMessage: reason })
+  }
+  const cause = Object.assign(new Error(message), { code })
+  const reason =
+    code === '42P01' || code === '42703'
+      ? 'the Registry has an older schema: run npm run db:registry-migrate'
+      : `the Registry cannot be asked: ${message}`
+  return new Fault('REGISTRY_UNAVAILABLE', reason, { cause })
+}
+
+function conflict(reason: string): Fault {
+  return new Fault('CONFLICT', reason, { publicMessage: reason })
+}
+
+function bucketValues(bucket: NewBucket | null): readonly (string | null)[] {
+  if (bucket === null) return [null, null, null, null, null, null, null]
+  const { provider, endpoint, region, name, prefix, accessKeyEncrypted, secretKeyEncrypted } =
+    bucket
+  return [provider, endpoint, region, name, prefix, accessKeyEncrypted, secretKeyEncrypted]
+}
+
+function listed(row: TenantRow): ListedTenant {
+  const shown = {
+    id: String(row.id),
+    key: String(row.tenant_key),
+    name: row.name === null ? null : String(row.name),
+    mode: String(row.mode),
+    status: String(row.status),
+    statusReason: row.status_reason === null ? null : String(row.status_reason),
+  }
+  try {
+    return { ...shown, tenant: parseTenantRow(row), problem: null }
+  } catch (error) {
+    const problem = error instanceof Fault ? error.reason : 'the row cannot be read'
+    return { ...shown, tenant: null, problem }
+  }
+}

@@ -1,0 +1,269 @@
+import type { Client, Notification } from 'pg'
+import { withDeadline } from './lib/deadline.ts'
+import type { Log } from './lib/log.ts'
+import { closePg, connectPg, destroyPg, type PgTarget, parsePgUrl } from './lib/pg.ts'
+import type { ChangeCursor, ChangeOp, ChangeSet, TenantChange } from './store.ts'
+import { parseTenantId } from './tenant.ts'
+
+export interface TenantWatchOptions {
+  /** TENANT_REGISTRY_DB_URL. PostgreSQL itself: LISTEN does not work through a transaction pooler. */
+  readonly url: string
+  readonly ca?: string
+  /** The catch-up, on the pool: it works while the listener's connection is stuck. */
+  readonly store: { changedSince(cursor: ChangeCursor | null): Promise<ChangeSet> }
+  readonly log: Log
+  /** A change of one tenant. The same one may be told twice. */
+  readonly onChange: (change: TenantChange) => void
+  /** Changes may have been missed that cannot be named. Also once at the start. */
+  readonly onGap: () => void
+  readonly onHealth?: (isHealthy: boolean) => void
+  readonly heartbeatMs?: number
+  /** How long a heartbeat, or any other statement of the listener, may take. */
+  readonly answerMs?: number
+  readonly pollMs?: number
+  readonly backoffMaxMs?: number
+}
+
+const CHANNEL = 'tenant_changed'
+const BACKOFF_MIN_MS = 100
+/** Tombstones are kept for 30 days; long before that, a catch-up from an old cursor is not trusted. */
+const CURSOR_AGE_MAX_MS = 24 * 60 * 60 * 1000
+/** Which server this is: another one, or a promoted standby, may have lost what we have seen. */
+const WHICH_CLUSTER = `
+  SELECT s.system_identifier || '/' || c.timeline_id AS cluster
+  FROM pg_control_system() s, pg_control_checkpoint() c`
+/** The same where the role may not see it: promotions are then noticed by transaction ids alone. */
+const CLUSTER_UNKNOWN = 'unknown'
+
+/**
+ * Tells of every change of a tenant: within milliseconds by LISTEN on a connection of its own, and by a
+ * gap-free catch-up every `pollMs` and after each reconnect. LISTEN dies silently
+ * (brianc/node-postgres#3003), so the same session answers a heartbeat; one that is late costs it its socket.
+ */
+export class TenantWatch {
+  readonly #options: TenantWatchOptions
+  readonly #target: PgTarget
+  readonly #heartbeatMs: number
+  readonly #answerMs: number
+  readonly #pollMs: number
+  readonly #backoffMaxMs: number
+
+  #client: Client | null = null
+  #isStopped = true
+  #isHealthy = false
+  #lastContactAtMs: number | null = null
+  #cursor: ChangeCursor | null = null
+  #cursorAtMs = 0
+  #cluster: string | null = null
+  #catchUp: Promise<void> | null = null
+  #listening: Promise<void> = Promise.resolve()
+  #polling: Promise<void> = Promise.resolve()
+  #wake = new AbortController()
+
+  constructor(options: TenantWatchOptions) {
+    this.#options = options
+    this.#target = parsePgUrl(options.url, options.ca)
+    this.#heartbeatMs = options.heartbeatMs ?? 5_000
+    this.#answerMs = options.answerMs ?? 3_000
+    this.#pollMs = options.pollMs ?? 5_000
+    this.#backoffMaxMs = options.backoffMaxMs ?? 5_000
+  }
+
+  /** True while the listener listens, answers, and has caught up. */
+  get isHealthy(): boolean {
+    return this.#isHealthy
+  }
+
+  /** `Date.now()` of the last answer of the Registry to the listener or the poll; null: none yet. */
+  get lastContactAtMs(): number | null {
+    return this.#lastContactAtMs
+  }
+
+  /** Returns at once; a Registry that is down is tried again until `stop`. */
+  start(): void {
+    if (!this.#isStopped) return
+    this.#isStopped = false
+    this.#wake = new AbortController()
+    this.#listening = this.#listenForever()
+    this.#polling = this.#pollForever()
+  }
+
+  /** Leaves no connection and no timer; no callback is called afterwards. */
+  async stop(): Promise<void> {
+    this.#isStopped = true
+    this.#wake.abort()
+    if (this.#client !== null) destroyPg(this.#client)
+    await Promise.all([this.#listening, this.#polling])
+  }
+
+  async #listenForever(): Promise<void> {
+    let failures = 0
+    while (!this.#isStopped) {
+      try {
+        await this.#listenOnce(() => {
+          failures = 0
+        })
+      } catch (error) {
+        failures += 1
+        if (!this.#isStopped) {
+          this.#options.log.warn({ reason: messageOf(error), failures }, 'Registry listener lost')
+        }
+      }
+      this.#setHealthy(false)
+      const ceiling = Math.min(this.#backoffMaxMs, BACKOFF_MIN_MS * 2 ** Math.min(failures, 16))
+      // Half fixed, half random: a fleet of gateways must not come back in step.
+      await this.#pause(ceiling / 2 + (Math.random() * ceiling) / 2)
+    }
+  }
+
+  /** One connection, from connect to its loss, which it throws. */
+  async #listenOnce(onListening: () => void): Promise<void> {
+    let lose: (error: Error) => void = () => {}
+    const lost = new Promise<never>((_, reject) => {
+      lose = reject
+    })
+    lost.catch(() => {})
+    const limits = {
+      connectTimeoutMs: this.#answerMs,
+      statementTimeoutMs: 0,
+      applicationName: 'doorman-watch',
+    }
+    const client = await connectPg(this.#target, limits, lose)
+    try {
+      if (this.#isStopped) return
+      this.#client = client
+      client.on('end', () => lose(new Error('connection ended')))
+      client.on('notification', message => this.#onNotification(message))
+      const ask = (text: string) =>
+        Promise.race([withDeadline(client.query(text), this.#answerMs, late), lost])
+
+      // Listen first, then catch up: what comes between is told twice rather than never.
+      await ask(`LISTEN ${CHANNEL}`)
+      const cluster = await this.#whichCluster(ask)
+      if (this.#cluster !== null && this.#cluster !== cluster) this.#cursor = null
+      this.#cluster = cluster
+      await this.#catchUpAfterNow()
+      onListening()
+      this.#setHealthy(true)
+      for (;;) {
+        this.#lastContactAtMs = Date.now()
+        await Promise.race([this.#pause(this.#heartbeatMs), lost])
+        if (this.#isStopped) return
+        await ask('SELECT 1')
+      }
+    } finally {
+      this.#client = null
+      // A goodbye only where the peer is likely to hear it.
+      if (this.#isStopped) await closePg(client)
+      else destroyPg(client)
+    }
+  }
+
+  async #whichCluster(ask: (text: string) => Promise<{ rows: unknown[] }>): Promise<string> {
+    try {
+      const { rows } = await ask(WHICH_CLUSTER)
+      return String((rows[0] as { cluster: unknown }).cluster)
+    } catch (error) {
+      if ((error as { code?: string }).code === '42501') return CLUSTER_UNKNOWN
+      throw error
+    }
+  }
+
+  #onNotification({ channel, payload }: Notification): void {
+    if (this.#isStopped || channel !== CHANNEL) return
+    this.#lastContactAtMs = Date.now()
+    const change = parseNotice(payload)
+    if (change !== null) this.#options.onChange(change)
+    else this.#options.log.warn('a tenant_changed notice that cannot be read')
+  }
+
+  async #pollForever(): Promise<void> {
+    let isDown = false
+    for (;;) {
+      await this.#pause(this.#pollMs)
+      if (this.#isStopped) return
+      try {
+        await this.#catchUpOnce()
+        isDown = false
+      } catch (error) {
+        if (!isDown) this.#options.log.warn({ reason: messageOf(error) }, 'Registry poll failed')
+        isDown = true
+      }
+    }
+  }
+
+  /** A catch-up that begins after this call: one under way may have read before. */
+  async #catchUpAfterNow(): Promise<void> {
+    await this.#catchUp?.catch(() => {})
+    await this.#catchUpOnce()
+  }
+
+  #catchUpOnce(): Promise<void> {
+    this.#catchUp ??= this.#readChanges().finally(() => {
+      this.#catchUp = null
+    })
+    return this.#catchUp
+  }
+
+  async #readChanges(): Promise<void> {
+    const isTooOld = Date.now() - this.#cursorAtMs > CURSOR_AGE_MAX_MS
+    const startedAtMs = Date.now()
+    const from = isTooOld ? null : this.#cursor
+    const { cursor, changes, isGap } = await this.#options.store.changedSince(from)
+    if (this.#isStopped) return
+    this.#lastContactAtMs = Date.now()
+    if (isGap) {
+      this.#options.log.info('tenant changes may have been missed, all tenants are read anew')
+      this.#options.onGap()
+    }
+    for (const change of changes) this.#options.onChange(change)
+    // A cluster change while this was under way has reset the cursor: that wish stands.
+    if (from === null || this.#cursor === from) {
+      this.#cursor = cursor
+      this.#cursorAtMs = startedAtMs
+    }
+  }
+
+  #setHealthy(isHealthy: boolean): void {
+    if (this.#isHealthy === isHealthy) return
+    this.#isHealthy = isHealthy
+    if (!this.#isStopped) this.#options.onHealth?.(isHealthy)
+  }
+
+  #pause(ms: number): Promise<void> {
+    const { signal } = this.#wake
+    if (signal.aborted) return Promise.resolve()
+    return new Promise(resolve => {
+      const done = () => {
+        clearTimeout(timer)
+        signal.removeEventListener('abort', done)
+        resolve()
+      }
+      const timer = setTimeout(done, ms)
+      signal.addEventListener('abort', done)
+    })
+  }
+}
+
+const OPS: readonly string[] = ['insert', 'update', 'delete'] satisfies ChangeOp[]
+
+/** The payload of a notice, or null where it is not one of ours. */
+export function parseNotice(payload: string | undefined): TenantChange | null {
+  try {
+    const { id, key, version, op } = JSON.parse(payload ?? '') as Record<string, unknown>
+    const tenantId = parseTenantId(id)
+    if (tenantId === null || typeof key !== 'string' || !Number.isSafeInteger(version)) return null
+    if (typeof op !== 'string' || !OPS.includes(op)) return null
+    return { id: tenantId, key, version: version as number, op: op as ChangeOp }
+  } catch {
+    return null
+  }
+}
+
+function late(): Error {
+  return new Error('no answer in time')
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
