@@ -1,0 +1,290 @@
+import { readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import type { JSONWebKeySet } from 'jose'
+import { z } from 'zod'
+import type { BucketConnection } from '../registry/connection.ts'
+import { type AddressPolicy, makeAddressPolicy } from '../registry/lib/address.ts'
+import { commonEnv, EnvError, int, list, port, readEnv, url } from '../registry/lib/env.ts'
+import { Secret } from '../registry/lib/secret.ts'
+import type { TokenOptions } from './api/tokens.ts'
+import type { BucketOptions } from './kit/tenant-buckets.ts'
+import type { PoolOptions } from './kit/tenant-pool.ts'
+
+/** RFC 7518 section 3.2: a key of HS256 is as long as its hash. */
+const SECRET_BYTES_MIN = 32
+const GIB = 1024 ** 3
+const UNIT_S = { s: 1, m: 60, h: 3600, d: 86_400 } as const
+
+/** Everything that the app reads from its environment, once, at start. */
+export interface AppConfig {
+  readonly isProduction: boolean
+  readonly logLevel: string
+  readonly host: string
+  readonly port: number
+  readonly adminHost: string
+  readonly adminPort: number
+  readonly replica: string
+  readonly publicKeys: JSONWebKeySet
+  readonly contentKeys: readonly string[]
+  readonly tokens: TokenOptions
+  readonly pools: PoolOptions
+  readonly buckets: BucketOptions
+  readonly contextsMax: number
+  readonly replayIdsMax: number
+  readonly fileBytesMax: number
+  readonly streamsMax: number
+  readonly streamsPerTenantMax: number
+  readonly drainNoticeMs: number
+  readonly drainMs: number
+  /** What is allowed outside production only, or looks like a mistake; for the log. */
+  readonly warnings: readonly string[]
+}
+
+/** "15m" in seconds. */
+const duration = (standard: string) =>
+  z
+    .string()
+    .regex(/^[1-9]\d{0,6}[smhd]$/, 'must be a duration such as 15m, 12h or 7d')
+    .default(standard)
+    .transform(text => Number(text.slice(0, -1)) * UNIT_S[text.slice(-1) as keyof typeof UNIT_S])
+
+const jwks = z.string().transform((text, context): JSONWebKeySet => {
+  const parsed = jwksSchema.safeParse(parseJson(text))
+  if (parsed.success) return parsed.data as unknown as JSONWebKeySet
+  context.addIssue({
+    code: 'custom',
+    message: 'must be a JWKS of public Ed25519 keys: {"keys":[{"kty":"OKP","crv":"Ed25519",…}]}',
+  })
+  return z.NEVER
+})
+
+const jwksSchema = z.object({
+  keys: z
+    .array(
+      z.looseObject({
+        kty: z.literal('OKP'),
+        crv: z.literal('Ed25519'),
+        x: z.string().regex(/^[\w-]{43}$/),
+        // A private key has no business here: who holds it can mint contexts.
+        d: z.undefined().optional(),
+      }),
+    )
+    .min(1),
+})
+
+const contentKeys = z
+  .string()
+  .transform(text => text.split(',').map(key => key.trim()))
+  .refine(
+    keys => keys.every(key => Buffer.from(key, 'base64url').length === 32),
+    'must be 32 bytes in base64url, or a comma-separated list of such',
+  )
+
+const secret = z.string().min(1)
+
+const shape = {
+  ...commonEnv,
+  HOST: z.string().optional(),
+  PORT: port(3000),
+  ADMIN_HOST: z.string().optional(),
+  ADMIN_PORT: port(3001),
+  REPLICA_ID: z
+    .string()
+    .regex(/^[\w.:-]{1,64}$/, 'must be 1 to 64 of A-Z, a-z, 0-9, _ . : -')
+    .optional(),
+  TENANT_CONTEXT_PUBLIC_KEYS: jwks,
+  TENANT_CONTEXT_ENCRYPTION_KEY: contentKeys,
+  JWT_SECRET_ACCESS_TOKEN: secret,
+  JWT_SECRET_REFRESH_TOKEN: secret,
+  JWT_SECRET_REFRESH_TOKEN_PREVIOUS: list(),
+  JWT_ACCESS_TOKEN_EXPIRY: duration('15m'),
+  JWT_REFRESH_TOKEN_EXPIRY: duration('7d'),
+  DB_POOL_MAX: int(1, 1000, 5),
+  DB_POOL_MIN: int(0, 100, 0),
+  DB_GLOBAL_POOL_MAX: int(1, 100_000, 200),
+  DB_POOLS_MAX: int(1, 100_000, 1024),
+  DB_CONNECT_TIMEOUT_MS: int(10, 60_000, 3000),
+  DB_CHECKOUT_TIMEOUT_MS: int(10, 60_000, 3000),
+  DB_CHECKOUT_WAITERS_MAX: int(1, 100_000, 256),
+  DB_CONNECTION_IDLE_MS: int(100, 3_600_000, 20_000),
+  DB_POOL_IDLE_MS: int(100, 3_600_000, 90_000),
+  DB_STATEMENT_TIMEOUT_MS: int(100, 3_600_000, 30_000),
+  DB_IDLE_IN_TRANSACTION_MS: int(100, 3_600_000, 15_000),
+  DB_SSL_CA: z.string().includes('-----BEGIN CERTIFICATE-----', 'must be PEM').optional(),
+  DB_SSL_CA_FILE: z.string().optional(),
+  TENANT_ADDRESS_ALLOW: list(),
+  BUCKET_PROVIDER: z.string().optional(),
+  BUCKET_ENDPOINT: url('http:', 'https:').optional(),
+  BUCKET_REGION: z.string().optional(),
+  BUCKET_NAME: z.string().optional(),
+  BUCKET_ACCESS_KEY: z.string().optional(),
+  BUCKET_SECRET_KEY: z.string().optional(),
+  BUCKET_CLIENTS_MAX: int(1, 10_000, 256),
+  BUCKET_CONNECT_TIMEOUT_MS: int(10, 60_000, 3000),
+  BUCKET_IDLE_TIMEOUT_MS: int(100, 600_000, 60_000),
+  CONTEXTS_MAX: int(1, 1_000_000, 8192),
+  REPLAY_IDS_MAX: int(1000, 10_000_000, 500_000),
+  FILE_BYTES_MAX: int(1, 5 * GIB, 5 * GIB),
+  STREAMS_MAX: int(1, 1_000_000, 10_000),
+  STREAMS_PER_TENANT_MAX: int(1, 1_000_000, 1000),
+  DRAIN_NOTICE_MS: int(0, 120_000, 1000),
+  DRAIN_TIMEOUT_MS: int(100, 600_000, 30_000),
+  MASTER_ENCRYPTION_KEY: z.string().optional(),
+} as const
+
+type Env = z.infer<z.ZodObject<typeof shape>>
+
+/** @throws EnvError with all problems at once */
+export function readAppConfig(from: NodeJS.ProcessEnv): AppConfig {
+  const env = readEnv(shape, from)
+  const isProduction = env.NODE_ENV === 'production'
+  const weaknesses = secretWeaknesses(env)
+  const problems = [...(isProduction ? weaknesses : []), ...contradictions(env)]
+  const addressPolicy = readPolicy(env.TENANT_ADDRESS_ALLOW, problems)
+  const sslCa = readCa(env, problems)
+  if (problems.length > 0) throw new EnvError(problems)
+
+  const host = env.HOST ?? (isProduction ? '0.0.0.0' : '127.0.0.1')
+  return {
+    isProduction,
+    logLevel: env.LOG_LEVEL,
+    host,
+    port: env.PORT,
+    adminHost: env.ADMIN_HOST ?? host,
+    adminPort: env.ADMIN_PORT,
+    replica:
+      env.REPLICA_ID ??
+      `${hostname()
+        .replace(/[^\w.-]/g, '-')
+        .slice(0, 48)}:${process.pid}`,
+    publicKeys: env.TENANT_CONTEXT_PUBLIC_KEYS,
+    contentKeys: env.TENANT_CONTEXT_ENCRYPTION_KEY,
+    tokens: {
+      accessSecret: new Secret(env.JWT_SECRET_ACCESS_TOKEN),
+      refreshSecret: new Secret(env.JWT_SECRET_REFRESH_TOKEN),
+      refreshSecretsPrevious: env.JWT_SECRET_REFRESH_TOKEN_PREVIOUS.map(text => new Secret(text)),
+      accessLifeS: env.JWT_ACCESS_TOKEN_EXPIRY,
+      refreshLifeS: env.JWT_REFRESH_TOKEN_EXPIRY,
+    },
+    pools: {
+      connectionsMax: env.DB_POOL_MAX,
+      connectionsMin: env.DB_POOL_MIN,
+      connectionsTotalMax: env.DB_GLOBAL_POOL_MAX,
+      connectMs: env.DB_CONNECT_TIMEOUT_MS,
+      checkoutMs: env.DB_CHECKOUT_TIMEOUT_MS,
+      waitersMax: env.DB_CHECKOUT_WAITERS_MAX,
+      connectionIdleMs: env.DB_CONNECTION_IDLE_MS,
+      poolIdleMs: env.DB_POOL_IDLE_MS,
+      poolsMax: env.DB_POOLS_MAX,
+      statementTimeoutMs: env.DB_STATEMENT_TIMEOUT_MS,
+      idleInTransactionMs: env.DB_IDLE_IN_TRANSACTION_MS,
+      sslCa,
+      addressPolicy: isProduction ? addressPolicy : null,
+      applicationName: 'doorman-app',
+    },
+    buckets: {
+      defaultBucket: defaultBucket(env),
+      clientsMax: env.BUCKET_CLIENTS_MAX,
+      clientIdleMs: env.DB_POOL_IDLE_MS,
+      connectMs: env.BUCKET_CONNECT_TIMEOUT_MS,
+      idleMs: env.BUCKET_IDLE_TIMEOUT_MS,
+      socketsMax: 50,
+      addressPolicy: isProduction ? addressPolicy : null,
+    },
+    contextsMax: env.CONTEXTS_MAX,
+    replayIdsMax: env.REPLAY_IDS_MAX,
+    fileBytesMax: env.FILE_BYTES_MAX,
+    streamsMax: env.STREAMS_MAX,
+    streamsPerTenantMax: env.STREAMS_PER_TENANT_MAX,
+    drainNoticeMs: env.DRAIN_NOTICE_MS,
+    drainMs: env.DRAIN_TIMEOUT_MS,
+    warnings: [
+      ...(isProduction ? [] : weaknesses),
+      ...(isProduction ? [] : ['NODE_ENV is not production: tenant addresses are not checked']),
+      ...(env.MASTER_ENCRYPTION_KEY === undefined
+        ? []
+        : [
+            'MASTER_ENCRYPTION_KEY is set: the app must not have it, take it out of its environment',
+          ]),
+    ],
+  }
+}
+
+function secretWeaknesses(env: Env): string[] {
+  const { JWT_SECRET_ACCESS_TOKEN: access, JWT_SECRET_REFRESH_TOKEN: refresh } = env
+  const named = [
+    ['JWT_SECRET_ACCESS_TOKEN', access],
+    ['JWT_SECRET_REFRESH_TOKEN', refresh],
+    ...env.JWT_SECRET_REFRESH_TOKEN_PREVIOUS.map(s => ['JWT_SECRET_REFRESH_TOKEN_PREVIOUS', s]),
+  ] as [string, string][]
+  return [
+    ...named
+      .filter(([, value]) => Buffer.byteLength(value) < SECRET_BYTES_MIN)
+      .map(([name]) => `${name} must have at least ${SECRET_BYTES_MIN} bytes`),
+    ...(access === refresh
+      ? ['JWT_SECRET_REFRESH_TOKEN must not be the same as JWT_SECRET_ACCESS_TOKEN']
+      : []),
+  ]
+}
+
+function contradictions(env: Env): string[] {
+  const hasKeys = env.BUCKET_ACCESS_KEY !== undefined && env.BUCKET_SECRET_KEY !== undefined
+  const checks: readonly [boolean, string][] = [
+    [
+      (env.BUCKET_ACCESS_KEY === undefined) !== (env.BUCKET_SECRET_KEY === undefined),
+      'BUCKET_SECRET_KEY and BUCKET_ACCESS_KEY go together',
+    ],
+    [
+      env.BUCKET_NAME !== undefined && env.BUCKET_ENDPOINT !== undefined && !hasKeys,
+      'BUCKET_ACCESS_KEY is required with BUCKET_ENDPOINT',
+    ],
+    [
+      env.DB_SSL_CA !== undefined && env.DB_SSL_CA_FILE !== undefined,
+      'DB_SSL_CA_FILE must not be set beside DB_SSL_CA',
+    ],
+    [env.PORT !== 0 && env.PORT === env.ADMIN_PORT, 'ADMIN_PORT must not be the same as PORT'],
+  ]
+  return checks.filter(([isWrong]) => isWrong).map(([, problem]) => problem)
+}
+
+function readPolicy(allow: readonly string[], problems: string[]): AddressPolicy | null {
+  try {
+    return makeAddressPolicy(allow)
+  } catch (error) {
+    problems.push(`TENANT_ADDRESS_ALLOW: ${(error as Error).message}`)
+    return null
+  }
+}
+
+function readCa(env: Env, problems: string[]): string | null {
+  if (env.DB_SSL_CA_FILE === undefined) return env.DB_SSL_CA ?? null
+  try {
+    const text = readFileSync(env.DB_SSL_CA_FILE, 'utf8')
+    if (text.includes('-----BEGIN CERTIFICATE-----')) return text
+    problems.push('DB_SSL_CA_FILE must be PEM')
+  } catch {
+    problems.push('DB_SSL_CA_FILE cannot be read')
+  }
+  return null
+}
+
+function defaultBucket(env: Env): BucketConnection | null {
+  if (env.BUCKET_NAME === undefined) return null
+  return {
+    provider: env.BUCKET_PROVIDER ?? null,
+    endpoint: env.BUCKET_ENDPOINT ?? null,
+    region: env.BUCKET_REGION ?? null,
+    name: env.BUCKET_NAME,
+    prefix: null,
+    access_key: env.BUCKET_ACCESS_KEY ?? null,
+    secret_key: env.BUCKET_SECRET_KEY ?? null,
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return null
+  }
+}

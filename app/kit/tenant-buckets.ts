@@ -1,0 +1,171 @@
+import { Agent as HttpAgent } from 'node:http'
+import { Agent as HttpsAgent } from 'node:https'
+import { S3Client } from '@aws-sdk/client-s3'
+import type { BucketConnection } from '../../registry/connection.ts'
+import type { ContextClaims } from '../../registry/context.ts'
+import type { AddressPolicy } from '../../registry/lib/address.ts'
+import { Fault } from '../../registry/lib/errors.ts'
+import { fingerprint } from './fingerprint.ts'
+import { guardedLookup, requireAllowedLiteral } from './guarded-socket.ts'
+import { normalPrefix } from './object-name.ts'
+
+export interface BucketOptions {
+  /** For tenants without a bucket of their own: each gets the prefix `<tenant id>/`. */
+  readonly defaultBucket: BucketConnection | null
+  readonly clientsMax: number
+  readonly clientIdleMs: number
+  readonly connectMs: number
+  /** Longest silence of the storage. */
+  readonly idleMs: number
+  /** Connections per client. */
+  readonly socketsMax: number
+  readonly addressPolicy: AddressPolicy | null
+}
+
+/** The right to use one S3 client for the time of one operation, its stream included. */
+export interface BucketLease {
+  readonly client: S3Client
+  readonly bucket: string
+  /** Every key begins with it; empty where the bucket is the tenant's alone. */
+  readonly prefix: string
+  /** To be called once; a further call does nothing. */
+  release(): void
+}
+
+interface Entry {
+  readonly client: S3Client
+  leases: number
+  lastUsedAt: number
+}
+
+/** The S3 clients of all tenants of this replica, found by verified claims alone, as the pools are. */
+export class TenantBuckets {
+  readonly #options: BucketOptions
+  /** Least recently used first. */
+  readonly #entries = new Map<string, Entry>()
+  readonly #sweeper: NodeJS.Timeout
+  #isClosed = false
+
+  constructor(options: BucketOptions) {
+    this.#options = options
+    this.#sweeper = setInterval(() => this.#sweep(), Math.min(options.clientIdleMs, 10_000))
+    this.#sweeper.unref()
+  }
+
+  get clients(): number {
+    return this.#entries.size
+  }
+
+  /** Operations that use a client now, their streams included. */
+  get leases(): number {
+    return [...this.#entries.values()].reduce((sum, entry) => sum + entry.leases, 0)
+  }
+
+  /** @throws Fault TENANT_BUCKET_MISSING, TENANT_CONFIG_INVALID, TENANT_BUCKET_UNAVAILABLE */
+  lease(claims: ContextClaims): BucketLease {
+    if (this.#isClosed) throw new Fault('SHUTTING_DOWN', 'the bucket clients are closed')
+    const { defaultBucket } = this.#options
+    const place = claims.bucket ?? defaultBucket
+    if (place === null) throw new Fault('TENANT_BUCKET_MISSING', 'no bucket and no default bucket')
+    // Tenants that share the default bucket share its client, and never a key.
+    const owner = claims.bucket === null ? 'default' : claims.tid
+    const prefix = claims.bucket === null ? `${claims.tid}/` : normalPrefix(claims.bucket.prefix)
+    const key = `${owner}:${fingerprint([
+      place.provider,
+      place.endpoint,
+      place.region,
+      place.access_key,
+      place.secret_key,
+    ])}`
+    const entry = this.#entries.get(key) ?? this.#add(place)
+    this.#entries.delete(key)
+    this.#entries.set(key, entry)
+    entry.leases += 1
+    let isReleased = false
+    return {
+      client: entry.client,
+      bucket: place.name,
+      prefix,
+      release: () => {
+        if (isReleased) return
+        isReleased = true
+        entry.leases -= 1
+        entry.lastUsedAt = Date.now()
+      },
+    }
+  }
+
+  close(): void {
+    this.#isClosed = true
+    clearInterval(this.#sweeper)
+    for (const { client } of this.#entries.values()) client.destroy()
+    this.#entries.clear()
+  }
+
+  #add(place: BucketConnection): Entry {
+    if (this.#entries.size >= this.#options.clientsMax) {
+      const idle = [...this.#entries].find(([, entry]) => entry.leases === 0)
+      if (idle === undefined) {
+        throw new Fault('TENANT_BUCKET_UNAVAILABLE', 'every bucket client of the replica is in use')
+      }
+      this.#remove(idle[0], idle[1])
+    }
+    return { client: makeClient(place, this.#options), leases: 0, lastUsedAt: 0 }
+  }
+
+  #sweep(): void {
+    const oldest = Date.now() - this.#options.clientIdleMs
+    for (const [key, entry] of this.#entries) {
+      if (entry.leases === 0 && entry.lastUsedAt < oldest) this.#remove(key, entry)
+    }
+  }
+
+  #remove(key: string, entry: Entry): void {
+    this.#entries.delete(key)
+    entry.client.destroy()
+  }
+}
+
+function makeClient(place: BucketConnection, options: BucketOptions): S3Client {
+  const { addressPolicy, socketsMax } = options
+  const hasKeys = place.access_key !== null && place.secret_key !== null
+  if (place.endpoint !== null) {
+    const endpoint = URL.parse(place.endpoint)
+    // The machine's own identity is for AWS itself, never for an endpoint that somebody typed.
+    if (endpoint === null || !/^https?:$/.test(endpoint.protocol) || !hasKeys) {
+      throw new Fault(
+        'TENANT_CONFIG_INVALID',
+        'bucket endpoint is no URL, or it comes without keys',
+      )
+    }
+    if (addressPolicy !== null) requireAllowedLiteral(addressPolicy, endpoint.hostname)
+  }
+  const agentOptions = {
+    keepAlive: true,
+    maxSockets: socketsMax,
+    ...(addressPolicy === null ? {} : { lookup: guardedLookup(addressPolicy) }),
+  }
+  return new S3Client({
+    region: place.region ?? 'us-east-1',
+    ...(place.endpoint === null ? {} : { endpoint: place.endpoint, forcePathStyle: true }),
+    // Without keys of its own a bucket is read by the identity of the machine (IAM role).
+    ...(place.access_key === null || place.secret_key === null
+      ? {}
+      : { credentials: { accessKeyId: place.access_key, secretAccessKey: place.secret_key } }),
+    maxAttempts: 2,
+    // Its warnings go to the console otherwise; what fails is in the access log with its reason.
+    logger: { trace: quiet, debug: quiet, info: quiet, warn: quiet, error: quiet },
+    // The default adds a checksum trailer in aws-chunked coding, which S3-like stores often refuse.
+    requestChecksumCalculation: 'WHEN_REQUIRED',
+    responseChecksumValidation: 'WHEN_REQUIRED',
+    followRegionRedirects: false,
+    requestHandler: {
+      connectionTimeout: options.connectMs,
+      socketTimeout: options.idleMs,
+      httpAgent: new HttpAgent(agentOptions),
+      httpsAgent: new HttpsAgent(agentOptions),
+    },
+  })
+}
+
+function quiet(): void {}

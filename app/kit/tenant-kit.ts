@@ -1,0 +1,93 @@
+import type { Principal } from '../../registry/context.ts'
+import { Fault } from '../../registry/lib/errors.ts'
+import type { TenantId, TenantKey, TenantMode } from '../../registry/tenant.ts'
+import { type Db, makeDb } from './db.ts'
+import type { Admitted, Gate, RequestFacts } from './gate.ts'
+import { makeTenantBucket, type TenantBucket } from './tenant-bucket.ts'
+import type { TenantBuckets } from './tenant-buckets.ts'
+import type { TenantPools } from './tenant-pools.ts'
+
+/**
+ * All that a handler sees: one tenant, one user, that tenant's database and files. Connection details,
+ * pools and other tenants are out of its reach by construction.
+ */
+export interface Scope {
+  readonly tenant: { readonly id: TenantId; readonly key: TenantKey; readonly mode: TenantMode }
+  readonly principal: Principal
+  readonly requestId: string
+  readonly db: Db
+  readonly bucket: TenantBucket
+  /** Runs once the request's work is committed, and never where it was rolled back. */
+  onCommit(effect: () => void): void
+}
+
+/** The user of a request that must have one. */
+export interface User {
+  readonly id: string
+  readonly email: string | null
+  /** Seconds since the epoch; null where the token's end is not known. */
+  readonly expiresAtS: number | null
+}
+
+/** @throws Fault TOKEN_MISSING on a route without a user */
+export function requireUser(principal: Principal): User {
+  if (principal.sub === undefined) throw new Fault('TOKEN_MISSING', 'the principal is empty')
+  return {
+    id: principal.sub,
+    email: principal.email ?? null,
+    expiresAtS: principal.exp ?? null,
+  }
+}
+
+/** The app side of Doorman for any HTTP framework: `admit` first, then `run`. */
+export interface TenantKit {
+  /** Verifies both headers. To be called before anything of the request is read. */
+  admit(facts: RequestFacts): Promise<Admitted>
+  /**
+   * Runs `work` with the tenant's resources and gives them back whatever happens.
+   *
+   * @param isTransactional one transaction around all of `work`: committed when it resolves
+   */
+  run<T>(
+    admitted: Admitted,
+    isTransactional: boolean,
+    work: (scope: Scope) => Promise<T>,
+  ): Promise<T>
+  /** Ends pools and clients; queries that run are not cut. */
+  close(): Promise<void>
+}
+
+export function makeTenantKit(gate: Gate, pools: TenantPools, buckets: TenantBuckets): TenantKit {
+  return {
+    admit: facts => gate.admit(facts, Date.now()),
+
+    async run({ claims, principal, requestId }, isTransactional, work) {
+      const db = makeDb(() => pools.lease(claims))
+      const effects: (() => void)[] = []
+      const scope: Scope = {
+        tenant: { id: claims.tid, key: claims.key, mode: claims.mode },
+        principal,
+        requestId,
+        db,
+        bucket: makeTenantBucket(() => buckets.lease(claims)),
+        onCommit: effect => effects.push(effect),
+      }
+      try {
+        const result = isTransactional
+          ? await db.transaction(tx =>
+              work({ ...scope, db: { query: tx.query, transaction: inner => inner(tx) } }),
+            )
+          : await work(scope)
+        for (const effect of effects) effect()
+        return result
+      } finally {
+        db.release()
+      }
+    },
+
+    async close() {
+      await pools.close()
+      buckets.close()
+    },
+  }
+}
