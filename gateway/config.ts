@@ -1,0 +1,144 @@
+import { createPrivateKey } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import type { JWK } from 'jose'
+import { z } from 'zod'
+import { commonEnv, EnvError, int, list, parsed, port, readEnv, url } from '../registry/lib/env.ts'
+import { makeTrustedProxies } from './forwarded.ts'
+import { DEFAULT_ROUTES, parseRoutes } from './route.ts'
+
+const text = () => z.string().min(1)
+
+/** The gateway's environment (DESIGN 4.7): `.env.example` says unit, default and effect of each. */
+const ENV = {
+  ...commonEnv,
+  PORT: port(9090),
+  HOST: text().default('0.0.0.0'),
+  ADMIN_PORT: port(9091),
+  ADMIN_HOST: text().default('127.0.0.1'),
+  APP_UPSTREAMS: parsed(text(), readUpstreams),
+  ROUTES_FILE: parsed(text().optional(), readRoutes),
+  TENANT_REGISTRY_DB_URL: url('postgres:', 'postgresql:'),
+  REGISTRY_DB_SSL_CA: text().optional(),
+  REGISTRY_DB_POOL_MAX: int(1, 100, 5),
+  REGISTRY_QUERY_TIMEOUT_MS: int(100, 60_000, 2000),
+  MASTER_ENCRYPTION_KEY: text(),
+  MASTER_ENCRYPTION_KEY_PREVIOUS: list(),
+  JWT_SECRET_ACCESS_TOKEN: text(),
+  JWT_SECRET_ACCESS_TOKEN_PREVIOUS: list(),
+  JWT_SECRET_REFRESH_TOKEN: text(),
+  JWT_SECRET_REFRESH_TOKEN_PREVIOUS: list(),
+  JWT_CACHE_ENTRIES: int(1, 10_000_000, 65_536),
+  EXPIRED_TOKEN_STATUS: int(400, 499, 401),
+  TENANT_CONTEXT_SIGNING_KEY: parsed(text(), readSigningKey),
+  TENANT_CONTEXT_ENCRYPTION_KEY: parsed(text(), readContentKeys),
+  TENANT_CACHE_ENTRIES: int(1, 10_000_000, 16_384),
+  TENANT_CACHE_TTL_MS: int(100, 3_600_000, 60_000),
+  FRONTEND_URL: parsed(list(), readOrigins),
+  APP_DOMAIN: text().optional(),
+  TRUSTED_PROXIES: parsed(list(), makeTrustedProxies),
+  HEAD_BYTES_MAX: int(1024, 1_048_576, 16_384),
+  HEAD_FIELDS_MAX: int(10, 1000, 100),
+  LOGIN_BODY_BYTES_MAX: int(256, 1_048_576, 65_536),
+  HEAD_TIMEOUT_MS: int(100, 600_000, 10_000),
+  BODY_IDLE_TIMEOUT_MS: int(100, 3_600_000, 30_000),
+  CLIENT_IDLE_TIMEOUT_MS: int(100, 3_600_000, 75_000),
+  UPSTREAM_CONNECT_TIMEOUT_MS: int(10, 60_000, 1000),
+  UPSTREAM_HEAD_TIMEOUT_MS: int(10, 3_600_000, 30_000),
+  UPSTREAM_BODY_IDLE_TIMEOUT_MS: int(100, 3_600_000, 300_000),
+  UPSTREAM_IDLE_TIMEOUT_MS: int(100, 3_600_000, 55_000),
+  UPSTREAM_CONNECTIONS_MAX: int(1, 65_536, 256),
+  DRAIN_TIMEOUT_MS: int(0, 3_600_000, 30_000),
+} as const
+
+export type GatewayConfig = ReturnType<typeof readEnv<typeof ENV>>
+
+/** HARDENING B.8: a shorter HMAC secret can be searched (RFC 7518 section 3.2). */
+const SECRET_BYTES_MIN = 32
+const SECRETS = [
+  'MASTER_ENCRYPTION_KEY',
+  'JWT_SECRET_ACCESS_TOKEN',
+  'JWT_SECRET_ACCESS_TOKEN_PREVIOUS',
+  'JWT_SECRET_REFRESH_TOKEN',
+  'JWT_SECRET_REFRESH_TOKEN_PREVIOUS',
+] as const
+
+/**
+ * Reads the environment, once.
+ *
+ * @returns the config, and warnings: what production refuses and other environments let pass
+ * @throws EnvError with all problems
+ */
+export function readGatewayConfig(env: NodeJS.ProcessEnv): {
+  config: GatewayConfig
+  warnings: readonly string[]
+} {
+  const weak = weakSecrets(env)
+  const isProduction = env.NODE_ENV === 'production'
+  try {
+    const config = readEnv(ENV, env)
+    if (isProduction && weak.length > 0) throw new EnvError(weak)
+    return { config, warnings: weak }
+  } catch (error) {
+    if (!(error instanceof EnvError) || error.problems === weak || !isProduction) throw error
+    throw new EnvError([...error.problems, ...weak])
+  }
+}
+
+function weakSecrets(env: NodeJS.ProcessEnv): string[] {
+  const weak: string[] = []
+  for (const name of SECRETS) {
+    const value = env[name] ?? ''
+    const values = name.endsWith('_PREVIOUS') ? value.split(',').map(v => v.trim()) : [value]
+    if (values.some(v => v !== '' && Buffer.byteLength(v) < SECRET_BYTES_MIN)) {
+      weak.push(`${name} must be at least ${SECRET_BYTES_MIN} bytes`)
+    }
+  }
+  const access = env.JWT_SECRET_ACCESS_TOKEN ?? ''
+  if (access !== '' && access === env.JWT_SECRET_REFRESH_TOKEN) {
+    weak.push('JWT_SECRET_REFRESH_TOKEN must differ from JWT_SECRET_ACCESS_TOKEN')
+  }
+  return weak
+}
+
+function readUpstreams(value: string): readonly string[] {
+  const entries = value.split(',').map(entry => entry.trim())
+  for (const entry of entries) {
+    const origin = URL.parse(entry.startsWith('dns:') ? entry.slice(4) : entry)
+    if (origin === null || !/^https?:$/.test(origin.protocol)) {
+      throw new Error('must list http(s) origins; one may have dns: in front')
+    }
+  }
+  return entries
+}
+
+function readRoutes(file: string | undefined) {
+  return file === undefined ? DEFAULT_ROUTES : parseRoutes(readFileSync(file, 'utf8'))
+}
+
+function readSigningKey(value: string): JWK {
+  try {
+    const jwk = JSON.parse(value) as JWK
+    createPrivateKey({ key: jwk as never, format: 'jwk' })
+    if (jwk.kty === 'OKP' && jwk.crv === 'Ed25519') return jwk
+  } catch {
+    // Not rethrown: the parser's message would quote the key.
+  }
+  throw new Error('must be an Ed25519 private key as JWK')
+}
+
+function readContentKeys(value: string): readonly string[] {
+  const keys = value.split(',').map(key => key.trim().replace(/=+$/, ''))
+  if (keys.some(key => !/^[A-Za-z0-9_-]{43}$/.test(key))) {
+    throw new Error('must be 32 bytes as base64url, or a list of such')
+  }
+  return keys
+}
+
+function readOrigins(origins: readonly string[]): readonly string[] {
+  for (const origin of origins) {
+    if (URL.parse(origin)?.origin !== origin) {
+      throw new Error('must list origins such as https://app.example, without a path')
+    }
+  }
+  return origins
+}

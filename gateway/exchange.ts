@@ -1,0 +1,166 @@
+import type { Duplex } from 'node:stream'
+import type { Principal } from '../registry/context.ts'
+import type { Tenant, TenantRef } from '../registry/tenant.ts'
+import type { Head } from './headers.ts'
+import type { Route } from './route.ts'
+
+/**
+ * One request and its answer, from the first byte in to the access log. Every phase reads what the
+ * ones before it set; nothing else passes between phases. The HTTP engine that made it stands behind
+ * `body` and `reply`, so that the pipeline never sees a socket, nor Node's req and res.
+ */
+export interface Exchange {
+  // Set by the ingress (the HTTP engine).
+  readonly method: string
+  /** Request target as received; `target` is the one to trust. */
+  readonly rawTarget: string
+  /** Header fields as received: name, value, name, value, … */
+  readonly rawHeaders: readonly string[]
+  readonly client: Client
+  /** null where the request has no body. */
+  readonly body: BodySource | null
+  readonly reply: Reply
+  /** Set for a WebSocket handshake: once signed it is spliced instead of forwarded. */
+  readonly upgrade: UpgradeSocket | null
+  /** `performance.now()` at the end of the request head. */
+  readonly startedAt: number
+
+  // Set by admitHead.
+  /** Cleaned header fields and those that Doorman itself reads. */
+  head: Head
+  requestId: string
+  /** True where the client chose the request id, so that it may come twice. */
+  isForeignRequestId: boolean
+  /** Canonical target, exactly as it is forwarded. */
+  target: string
+  /** `target` without its query. */
+  path: string
+
+  // Set by route.
+  route: Route | null
+
+  // Set by identify.
+  /** By id from a token, by key from a login body. */
+  tenantRef: TenantRef | null
+  principal: Principal | null
+  /** `principal` in the encoding of the request header. */
+  principalText: string
+  /** Claim `iat` of the token in seconds since the epoch; 0 where it has none, null without a token. */
+  tokenIssuedAtS: number | null
+  /** The whole body, where the route needed it to find the tenant. */
+  bufferedBody: Buffer | null
+
+  // Set by resolve.
+  tenant: Tenant | null
+
+  // Set by forward.
+  /** Origin of the replica that got the request. */
+  upstream: string | null
+  attempts: number
+  /** `performance.now()` when the upstream's answer head arrived. */
+  upstreamHeadAt: number
+
+  // Set by whoever answered, read by the meter and the access log.
+  status: number
+  /** Code of the error table, or null on success. */
+  errorCode: string | null
+  /** For the log only. */
+  errorReason: string | null
+  bytesIn: number
+  bytesOut: number
+}
+
+export interface Client {
+  /** Address of the TCP peer. */
+  readonly address: string
+  readonly isTls: boolean
+}
+
+/** The connection of a handshake, after its head. */
+export interface UpgradeSocket {
+  readonly socket: Duplex
+  /** Bytes that came behind the head. */
+  readonly head: Buffer
+}
+
+/**
+ * A request body on its way in. Exactly one consumer; nothing flows before `start`, which is also
+ * what answers an `Expect: 100-continue`.
+ */
+export interface BodySource {
+  /** Declared length in bytes; null for a chunked body. */
+  readonly length: number | null
+  start(sink: BodySink): void
+  pause(): void
+  resume(): void
+}
+
+export interface BodySink {
+  /** The receiver owns `chunk` and may keep it. */
+  onBodyBytes(chunk: Buffer): void
+  onBodyEnd(): void
+  /** The body will never be complete: the client left, dawdled, or broke the framing. */
+  onBodyError(error: Error): void
+}
+
+/**
+ * Where the answer goes. The engine owns the message framing: callers never pass Connection,
+ * Keep-Alive, Transfer-Encoding, Content-Length or Date among `headers` (name, value, name, value, …).
+ */
+export interface Reply {
+  readonly isHeadSent: boolean
+  /** True once the last byte was handed to the socket, or the exchange was cut. */
+  readonly isDone: boolean
+  /** Called when the client left before the answer was complete. At most once. */
+  onGone: (() => void) | null
+  /** Called when `write` may go on after it returned false. */
+  onDrain: (() => void) | null
+  /** A complete answer, in one write. A request body not read yet is discarded or the connection closed. */
+  send(status: number, headers: readonly string[], body: Buffer | string): void
+  /**
+   * The head of a streamed answer.
+   *
+   * @param length bytes that follow; null: not known (chunked, or until close for HTTP/1.0)
+   * @param isBodyless no bytes follow whatever `length` says (HEAD, 204, 304)
+   */
+  writeHead(
+    status: number,
+    headers: readonly string[],
+    length: number | null,
+    isBodyless: boolean,
+  ): void
+  /** False: the socket is full, wait for `onDrain`. */
+  write(chunk: Buffer): boolean
+  end(): void
+  /** Cuts the connection, so that the client sees an abort and never a clean end (RFC 9112 section 8). */
+  abort(): void
+}
+
+/** The fields that the pipeline sets, before it set them. An engine spreads or assigns its own over it. */
+export function blankExchange(): Omit<
+  Exchange,
+  'method' | 'rawTarget' | 'rawHeaders' | 'client' | 'body' | 'reply' | 'upgrade' | 'startedAt'
+> {
+  return {
+    head: null as unknown as Head,
+    requestId: '',
+    isForeignRequestId: false,
+    target: '',
+    path: '',
+    route: null,
+    tenantRef: null,
+    principal: null,
+    principalText: '',
+    tokenIssuedAtS: null,
+    bufferedBody: null,
+    tenant: null,
+    upstream: null,
+    attempts: 0,
+    upstreamHeadAt: 0,
+    status: 0,
+    errorCode: null,
+    errorReason: null,
+    bytesIn: 0,
+    bytesOut: 0,
+  }
+}

@@ -1,0 +1,182 @@
+import type { MintedContext } from '../registry/context.ts'
+import { Fault } from '../registry/lib/errors.ts'
+import type { Tenant } from '../registry/tenant.ts'
+import type { Cors } from './cors.ts'
+import type { Exchange } from './exchange.ts'
+import { addForwarded, type TrustedProxies } from './forwarded.ts'
+import { attemptIdOf, continueTrace } from './request-id.ts'
+import { addContextHeaders } from './sign.ts'
+import type {
+  UpstreamCall,
+  UpstreamClient,
+  UpstreamFault,
+  UpstreamSink,
+} from './upstream/client.ts'
+import type { Replica, ReplicaSet } from './upstream/replicas.ts'
+import { cleanResponseHeaders } from './upstream/response-head.ts'
+import { mayRetry, type RetryBudget } from './upstream/retry.ts'
+
+export interface ForwardOptions {
+  readonly client: UpstreamClient
+  readonly replicas: ReplicaSet
+  readonly retries: RetryBudget
+  readonly trusted: TrustedProxies
+  readonly cors: Cors
+}
+
+/** Ends an exchange: with a failure, or null when the answer is complete or the client left. */
+export type Finish = (exchange: Exchange, error: unknown) => void
+
+/** The fields that go to the replica: the client's, cleaned, then ours (HARDENING A.3). */
+export function upstreamHeaders(
+  exchange: Exchange,
+  context: MintedContext,
+  trusted: TrustedProxies,
+  nowMs: number,
+): string[] {
+  const { head, requestId } = exchange
+  const headers = head.forward.slice()
+  const trace = continueTrace(head.traceparent, head.tracestate)
+  headers.push('x-request-id', requestId, 'traceparent', trace.traceparent)
+  if (trace.tracestate !== null) headers.push('tracestate', trace.tracestate)
+  addForwarded(headers, exchange, trusted)
+  const attemptId = attemptIdOf(requestId, exchange.isForeignRequestId, exchange.attempts)
+  addContextHeaders(headers, exchange, context, attemptId, nowMs)
+  return headers
+}
+
+/** Sends the exchange to a replica and its answer back, with back-pressure both ways. */
+export function forward(
+  exchange: Exchange,
+  context: MintedContext,
+  options: ForwardOptions,
+  finish: Finish,
+): void {
+  new Forwarding(exchange, context, options, finish).attempt(null)
+}
+
+/** One exchange between client and replica; alive until `finish` is called, exactly once. */
+class Forwarding implements UpstreamSink {
+  readonly #exchange: Exchange
+  readonly #context: MintedContext
+  readonly #options: ForwardOptions
+  readonly #finish: Finish
+  #replica: Replica | null = null
+  #call: UpstreamCall | null = null
+  #isOver = false
+
+  constructor(exchange: Exchange, context: MintedContext, options: ForwardOptions, finish: Finish) {
+    this.#exchange = exchange
+    this.#context = context
+    this.#options = options
+    this.#finish = finish
+    exchange.reply.onGone = () => this.#onClientGone()
+    exchange.reply.onDrain = () => this.#call?.resume()
+  }
+
+  /** @param failed the replica of the attempt before */
+  attempt(failed: Replica | null): void {
+    try {
+      this.#send(failed)
+    } catch (error) {
+      this.#end(error)
+    }
+  }
+
+  #send(failed: Replica | null): void {
+    const exchange = this.#exchange
+    const { client, replicas, retries, trusted } = this.#options
+    const nowMs = Date.now()
+    const replica = ownReplica(exchange.tenant as Tenant) ?? replicas.choose(failed, nowMs)
+    if (replica === null) throw new Fault('UPSTREAM_UNREACHABLE', 'no replica is known')
+    retries.earn()
+    this.#replica = replica
+    replica.inFlight++
+    exchange.attempts++
+    exchange.upstream = replica.origin
+    const request = {
+      method: exchange.method,
+      target: exchange.target,
+      headers: upstreamHeaders(exchange, this.#context, trusted, nowMs),
+      body: exchange.bufferedBody ?? exchange.body,
+    }
+    this.#call = client.send(replica.origin, request, this)
+  }
+
+  onHead(status: number, raw: string[], length: number | null, isBodyless: boolean): void {
+    const exchange = this.#exchange
+    const { cors } = this.#options
+    exchange.status = status
+    exchange.upstreamHeadAt = performance.now()
+    const headers = cleanResponseHeaders(raw, cors.isOn)
+    headers.push('x-request-id', exchange.requestId, ...cors.fields(exchange))
+    exchange.reply.writeHead(status, headers, length, isBodyless)
+  }
+
+  onBytes(chunk: Buffer): void {
+    this.#exchange.bytesOut += chunk.length
+    if (!this.#exchange.reply.write(chunk)) this.#call?.pause()
+  }
+
+  onEnd(): void {
+    this.#exchange.reply.end()
+    this.#end(null)
+  }
+
+  onFault(fault: UpstreamFault): void {
+    const { replicas, retries } = this.#options
+    const exchange = this.#exchange
+    const failed = this.#replica as Replica
+    if (fault.kind === 'connect') replicas.rest(failed, Date.now())
+    const isReplayable = exchange.body === null || exchange.bufferedBody !== null || fault.isUnsent
+    if (
+      !exchange.reply.isHeadSent &&
+      !exchange.reply.isDone &&
+      mayRetry(fault, exchange.attempts, exchange.method, isReplayable) &&
+      retries.spend()
+    ) {
+      failed.inFlight--
+      this.#replica = null
+      return this.attempt(failed)
+    }
+    this.#end(toClientFault(fault))
+  }
+
+  #onClientGone(): void {
+    this.#call?.abort()
+    this.#exchange.errorReason = 'the client left'
+    this.#end(null)
+  }
+
+  #end(error: unknown): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    if (this.#replica !== null) this.#replica.inFlight--
+    this.#exchange.reply.onGone = null
+    this.#exchange.reply.onDrain = null
+    this.#finish(this.#exchange, error)
+  }
+}
+
+/** A dedicated tenant's own deployment, or null. */
+export function ownReplica(tenant: Tenant): Replica | null {
+  if (tenant.mode !== 'dedicated' || tenant.appUrl === null) return null
+  const url = URL.parse(tenant.appUrl)
+  if (url === null || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
+    throw new Fault('TENANT_CONFIG_INVALID', `app_url of tenant ${tenant.id} is no http(s) URL`)
+  }
+  return { origin: url.origin, inFlight: 0, restsUntilMs: 0 }
+}
+
+export function toClientFault({ kind, reason }: UpstreamFault): Fault {
+  switch (kind) {
+    case 'connect':
+      return new Fault('UPSTREAM_UNREACHABLE', reason)
+    case 'timeout':
+      return new Fault('UPSTREAM_TIMEOUT', reason)
+    case 'request-body':
+      return new Fault('BAD_REQUEST', reason)
+    default:
+      return new Fault('UPSTREAM_BAD_RESPONSE', reason)
+  }
+}

@@ -1,0 +1,238 @@
+import type { Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
+import { TenantCache } from '../registry/cache.ts'
+import { makeContextMinter } from '../registry/context.ts'
+import { Keyring } from '../registry/envelope.ts'
+import { checkMasterKey, KeyCheckError } from '../registry/key-check.ts'
+import { readCa } from '../registry/lib/ca.ts'
+import { Fault } from '../registry/lib/errors.ts'
+import type { Log } from '../registry/lib/log.ts'
+import { RegistryStore, type TenantChange } from '../registry/store.ts'
+import type { TenantId, TenantRef } from '../registry/tenant.ts'
+import { TenantWatch } from '../registry/watch.ts'
+import { logExchange } from './access-log.ts'
+import type { GatewayConfig } from './config.ts'
+import { makeCors } from './cors.ts'
+import type { Exchange } from './exchange.ts'
+import { clientAddress } from './forwarded.ts'
+import { handle, type Pipeline } from './handle.ts'
+import { makeIdentifier } from './identify/identify.ts'
+import { makeIngress } from './ingress.ts'
+import { makeInternalServer } from './internal.ts'
+import { LoginPace } from './login-pace.ts'
+import { makeMetrics } from './metrics.ts'
+import { OpenSockets } from './open-sockets.ts'
+import { makeRouter } from './route.ts'
+import { ContextHolder } from './sign.ts'
+import { makeUpgrader } from './upgrade.ts'
+import { ReplicaSet } from './upstream/replicas.ts'
+import { RetryBudget } from './upstream/retry.ts'
+import { UndiciClient } from './upstream/undici-client.ts'
+
+export interface Gateway {
+  readonly publicAddress: AddressInfo
+  readonly internalAddress: AddressInfo
+  /** Not ready first, then no new connection; requests in flight have `drainMs` to end. */
+  stop(drainMs: number): Promise<void>
+}
+
+const REGISTRY_RETRY_MS = 1000
+const LOGIN_BODY_DEADLINE_MS = 10_000
+const DRAIN_POLL_MS = 20
+
+/**
+ * Builds the whole gateway and listens. Resolves when it listens, also while the Registry is down: it
+ * then is live but not ready, and answers 503 until the Registry is back.
+ *
+ * @param onFatal a wrong master key, found when the Registry could be asked
+ */
+export async function startGateway(
+  config: GatewayConfig,
+  log: Log,
+  onFatal: (error: Error) => void,
+): Promise<Gateway> {
+  const keyring = await Keyring.derive([
+    config.MASTER_ENCRYPTION_KEY,
+    ...config.MASTER_ENCRYPTION_KEY_PREVIOUS,
+  ])
+  const minter = await makeContextMinter(
+    config.TENANT_CONTEXT_SIGNING_KEY,
+    config.TENANT_CONTEXT_ENCRYPTION_KEY,
+  )
+  const ca = await readCa(config.REGISTRY_DB_SSL_CA, 'REGISTRY_DB_SSL_CA')
+  const tls = ca === undefined ? {} : { ca }
+  const store = new RegistryStore({
+    ...tls,
+    url: config.TENANT_REGISTRY_DB_URL,
+    poolMax: config.REGISTRY_DB_POOL_MAX,
+    queryTimeoutMs: config.REGISTRY_QUERY_TIMEOUT_MS,
+    applicationName: 'doorman-gateway',
+    log,
+  })
+  let isOpen = false
+  let isDraining = false
+  let inFlight = 0
+
+  const sockets = new OpenSockets()
+  const cache = new TenantCache({
+    // Before the master key is known to be right no tenant is served.
+    load: (ref: TenantRef) =>
+      isOpen
+        ? store.find(ref)
+        : Promise.reject(new Fault('REGISTRY_UNAVAILABLE', 'the Registry was not reached yet')),
+    entriesMax: config.TENANT_CACHE_ENTRIES,
+    freshMs: config.TENANT_CACHE_TTL_MS,
+    log,
+  })
+  const recheckSockets = async (id: TenantId) => {
+    const tenant = await cache.get({ by: 'id', id })
+    if (tenant?.status !== 'active') sockets.cutTenant(id)
+  }
+  const recheck = (id: TenantId) => {
+    // While the Registry is down nothing is known to have changed.
+    recheckSockets(id).catch(error => log.debug({ err: error }, 'could not recheck sockets'))
+  }
+  const watch = new TenantWatch({
+    ...tls,
+    url: config.TENANT_REGISTRY_DB_URL,
+    store,
+    log,
+    onChange(change: TenantChange) {
+      cache.invalidate(change)
+      if (sockets.has(change.id)) recheck(change.id)
+    },
+    onGap() {
+      cache.suspectAll()
+      for (const id of sockets.tenants()) recheck(id)
+    },
+    onHealth(isHealthy) {
+      cache.isWatched = isHealthy
+    },
+  })
+
+  const client = new UndiciClient({
+    connectTimeoutMs: config.UPSTREAM_CONNECT_TIMEOUT_MS,
+    headTimeoutMs: config.UPSTREAM_HEAD_TIMEOUT_MS,
+    bodyIdleTimeoutMs: config.UPSTREAM_BODY_IDLE_TIMEOUT_MS,
+    keepAliveTimeoutMs: config.UPSTREAM_IDLE_TIMEOUT_MS,
+    connectionsMax: config.UPSTREAM_CONNECTIONS_MAX,
+  })
+  const replicas = new ReplicaSet(config.APP_UPSTREAMS, log)
+  await replicas.start()
+  const trusted = config.TRUSTED_PROXIES
+  const cors = makeCors(config.FRONTEND_URL)
+  const metrics = makeMetrics({
+    inFlight: () => inFlight,
+    openSockets: () => sockets.count,
+    cachedTenants: () => cache.size,
+    isListenerHealthy: () => watch.isHealthy,
+    registryContactAgeS: () =>
+      watch.lastContactAtMs === null ? 0 : (Date.now() - watch.lastContactAtMs) / 1000,
+  })
+  const buffers = (secrets: readonly string[]) => secrets.map(secret => Buffer.from(secret))
+  const pipeline: Pipeline = {
+    headFieldsMax: config.HEAD_FIELDS_MAX,
+    router: makeRouter(config.ROUTES_FILE),
+    identifier: makeIdentifier({
+      accessSecrets: buffers([
+        config.JWT_SECRET_ACCESS_TOKEN,
+        ...config.JWT_SECRET_ACCESS_TOKEN_PREVIOUS,
+      ]),
+      refreshSecrets: buffers([
+        config.JWT_SECRET_REFRESH_TOKEN,
+        ...config.JWT_SECRET_REFRESH_TOKEN_PREVIOUS,
+      ]),
+      verdictsMax: config.JWT_CACHE_ENTRIES,
+      loginBodyBytesMax: config.LOGIN_BODY_BYTES_MAX,
+      loginBodyDeadlineMs: LOGIN_BODY_DEADLINE_MS,
+      appDomain: config.APP_DOMAIN ?? null,
+    }),
+    tenants: cache,
+    contexts: new ContextHolder(minter, keyring, config.TENANT_CACHE_ENTRIES),
+    loginPace: new LoginPace(),
+    forward: { client, replicas, retries: new RetryBudget(), trusted, cors },
+    answer: { cors, expiredTokenStatus: config.EXPIRED_TOKEN_STATUS },
+    upgrader: makeUpgrader({
+      replicas,
+      trusted,
+      sockets,
+      handshakeTimeoutMs: config.UPSTREAM_HEAD_TIMEOUT_MS,
+      log,
+    }),
+    onFinished(exchange: Exchange) {
+      inFlight--
+      const tookMs = performance.now() - exchange.startedAt
+      metrics.observe(exchange, tookMs)
+      const address = exchange.head === null ? '' : clientAddress(exchange, trusted)
+      logExchange(log, exchange, address, tookMs)
+    },
+  }
+
+  const ingress = makeIngress(
+    {
+      headBytesMax: config.HEAD_BYTES_MAX,
+      headTimeoutMs: config.HEAD_TIMEOUT_MS,
+      bodyIdleTimeoutMs: config.BODY_IDLE_TIMEOUT_MS,
+      keepAliveTimeoutMs: config.CLIENT_IDLE_TIMEOUT_MS,
+      isDraining: () => isDraining,
+    },
+    exchange => {
+      inFlight++
+      handle(exchange, pipeline)
+    },
+  )
+  const internal = makeInternalServer({
+    metrics: metrics.registry,
+    whyNotReady: () =>
+      isDraining ? 'draining' : isOpen ? null : 'the Registry was not reached yet',
+  })
+
+  const openWhenRegistryAnswers = async () => {
+    while (!isOpen && !isDraining) {
+      try {
+        await checkMasterKey(store, keyring)
+        isOpen = true
+        log.info('Registry reached, ready')
+      } catch (error) {
+        if (error instanceof KeyCheckError) return onFatal(error)
+        log.warn({ err: error }, 'Registry not reached')
+        await delay(REGISTRY_RETRY_MS)
+      }
+    }
+  }
+
+  await listen(internal, config.ADMIN_PORT, config.ADMIN_HOST)
+  await listen(ingress, config.PORT, config.HOST)
+  watch.start()
+  void openWhenRegistryAnswers()
+
+  return {
+    publicAddress: ingress.address() as AddressInfo,
+    internalAddress: internal.address() as AddressInfo,
+    async stop(drainMs) {
+      isDraining = true
+      ingress.close()
+      ingress.closeIdleConnections()
+      const deadline = performance.now() + drainMs
+      while (inFlight > sockets.count && performance.now() < deadline) await delay(DRAIN_POLL_MS)
+      sockets.close()
+      ingress.closeAllConnections()
+      replicas.stop()
+      await Promise.all([watch.stop(), client.close()])
+      await store.close()
+      internal.close()
+      internal.closeAllConnections()
+    },
+  }
+}
+
+function listen(server: Server, port: number, host: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(port, host, () => {
+      server.off('error', reject)
+      resolve()
+    })
+  })
+}

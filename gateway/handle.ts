@@ -1,0 +1,131 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { MintedContext } from '../registry/context.ts'
+import { Fault } from '../registry/lib/errors.ts'
+import type { Tenant } from '../registry/tenant.ts'
+import { admitHead } from './admit-head.ts'
+import { type AnswerOptions, answerFault, answerHealthy, answerPreflight } from './answer.ts'
+import type { Exchange } from './exchange.ts'
+import { type Finish, type ForwardOptions, forward } from './forward.ts'
+import type { Identifier } from './identify/identify.ts'
+import type { LoginPace } from './login-pace.ts'
+import { resolve, resolveNow, type TenantSource } from './resolve.ts'
+import type { Router } from './route.ts'
+import type { ContextHolder } from './sign.ts'
+import type { Upgrader } from './upgrade.ts'
+
+/** What the phases need; made once by main. */
+export interface Pipeline {
+  readonly headFieldsMax: number
+  readonly router: Router
+  readonly identifier: Identifier
+  readonly tenants: TenantSource
+  readonly contexts: ContextHolder
+  readonly loginPace: LoginPace
+  readonly forward: ForwardOptions
+  readonly answer: AnswerOptions
+  /** Called once for each exchange, when its last byte is handed over or it was cut. */
+  readonly onFinished: (exchange: Exchange) => void
+  readonly upgrader: Upgrader
+}
+
+/**
+ * The life of a request: head → route → identify → resolve → sign → forward, then meter and log.
+ * Where token, tenant and context are all at hand (nearly always) it runs through without a promise.
+ */
+export function handle(exchange: Exchange, pipeline: Pipeline): void {
+  try {
+    if (!beginExchange(exchange, pipeline)) return
+    const { identifier, tenants } = pipeline
+    if (identifier.identifyNow(exchange) && resolveNow(exchange, tenants)) {
+      sign(exchange, pipeline)
+    } else void handleSlowly(exchange, pipeline)
+  } catch (error) {
+    fail(exchange, error, pipeline)
+  }
+}
+
+/** The same, where a body has to be read or the Registry asked. */
+async function handleSlowly(exchange: Exchange, pipeline: Pipeline): Promise<void> {
+  try {
+    if (exchange.tenantRef === null) await pipeline.identifier.identify(exchange)
+    await resolve(exchange, pipeline.tenants)
+    if (exchange.reply.isDone) return finish(exchange, null, pipeline)
+    sign(exchange, pipeline)
+  } catch (error) {
+    await paceLogin(exchange, error, pipeline.loginPace)
+    fail(exchange, error, pipeline)
+  }
+}
+
+/** Head and route. False where the gateway answered the request itself. */
+function beginExchange(
+  exchange: Exchange,
+  { headFieldsMax, router, answer, onFinished }: Pipeline,
+) {
+  admitHead(exchange, headFieldsMax)
+  if (exchange.path === '/healthz' && (exchange.method === 'GET' || exchange.method === 'HEAD')) {
+    answerHealthy(exchange, answer.cors)
+    onFinished(exchange)
+    return false
+  }
+  exchange.route = router(exchange.method, exchange.path)
+  if (
+    answer.cors.isPreflight(exchange) &&
+    router(exchange.head.preflightMethod as string, exchange.path)
+  ) {
+    answerPreflight(exchange, answer.cors)
+    onFinished(exchange)
+    return false
+  }
+  if (exchange.route === null) throw new Fault('ROUTE_NOT_FOUND', exchange.path)
+  // h2c and the like would start a second protocol behind our back (RFC 9113 section 3.1).
+  if (exchange.upgrade !== null && !isWebSocket(exchange)) throw new Fault('BAD_REQUEST', 'upgrade')
+  return true
+}
+
+function isWebSocket({ method, head }: Exchange): boolean {
+  return method === 'GET' && head.upgrade?.trim().toLowerCase() === 'websocket'
+}
+
+function sign(exchange: Exchange, pipeline: Pipeline): void {
+  const tenant = exchange.tenant as Tenant
+  const nowMs = Date.now()
+  const context = pipeline.contexts.peek(tenant, nowMs)
+  if (context !== undefined) return send(exchange, context, pipeline)
+  pipeline.contexts.get(tenant, nowMs).then(
+    minted => {
+      try {
+        send(exchange, minted, pipeline)
+      } catch (error) {
+        fail(exchange, error, pipeline)
+      }
+    },
+    error => fail(exchange, error, pipeline),
+  )
+}
+
+function send(exchange: Exchange, context: MintedContext, pipeline: Pipeline): void {
+  if (exchange.reply.isDone) return finish(exchange, null, pipeline)
+  const onEnd: Finish = (ended, error) => finish(ended, error, pipeline)
+  if (exchange.upgrade !== null) pipeline.upgrader(exchange, context, onEnd)
+  else forward(exchange, context, pipeline.forward, onEnd)
+}
+
+function finish(exchange: Exchange, error: unknown, pipeline: Pipeline): void {
+  if (error !== null) return fail(exchange, error, pipeline)
+  if (exchange.route?.credential === 'login' && exchange.status === 401) {
+    pipeline.loginPace.note(exchange.upstreamHeadAt - exchange.startedAt)
+  }
+  pipeline.onFinished(exchange)
+}
+
+function fail(exchange: Exchange, error: unknown, pipeline: Pipeline): void {
+  answerFault(exchange, error, pipeline.answer)
+  pipeline.onFinished(exchange)
+}
+
+async function paceLogin(exchange: Exchange, error: unknown, pace: LoginPace): Promise<void> {
+  if (!(error instanceof Fault) || error.code !== 'INVALID_CREDENTIALS') return
+  const elapsedMs = performance.now() - exchange.startedAt
+  await delay(pace.delayMs(elapsedMs, Math.random()))
+}

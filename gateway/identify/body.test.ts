@@ -1,0 +1,146 @@
+import t from 'tap'
+import type { Fault } from '../../registry/lib/errors.ts'
+import type { BodySink, BodySource } from '../exchange.ts'
+import { readBody, readFields } from './body.ts'
+
+const JSON_TYPE = 'application/json'
+const FORM_TYPE = 'application/x-www-form-urlencoded'
+const fields = (text: string, type = JSON_TYPE, encoding: string | null = null) =>
+  readFields(Buffer.from(text), type, encoding, ['tenant_key'])
+const key = (text: string, type = JSON_TYPE) => fields(text, type).get('tenant_key')
+const code = (act: () => unknown) => {
+  try {
+    act()
+    return 'nothing thrown'
+  } catch (error) {
+    return (error as Fault).code
+  }
+}
+
+t.test('the key is read from JSON and forms', async t => {
+  t.equal(key('{"tenant_key":"acme","password":"a:{[\\"x"}'), 'acme')
+  t.equal(key('{"x":{"tenant_key":"inner"}}'), undefined, 'and only at the top')
+  t.equal(key('tenant_key=acme&password=%26', FORM_TYPE), 'acme')
+  t.equal(fields('', JSON_TYPE).size, 0)
+  t.ok(key('{"tenant_key":"acme"}', 'application/json; charset=UTF-8'))
+})
+
+t.test('a second key is refused, however it is spelt', async t => {
+  const twice = [
+    '{"tenant_key":"a","tenant_key":"b"}',
+    '{"tenant_key":"a", "tenant_key" : "b"}',
+    '{"tenant_key":"a","tenant\\u005fkey":"b"}',
+  ]
+  for (const text of twice)
+    t.equal(
+      code(() => key(text)),
+      'BODY_INVALID',
+      text,
+    )
+  t.equal(
+    code(() => key('tenant_key=a&tenant_key=b', FORM_TYPE)),
+    'BODY_INVALID',
+  )
+  t.equal(
+    code(() => key('tenant_key[]=a', FORM_TYPE)),
+    'BODY_INVALID',
+  )
+})
+
+t.test('prototype names are data', async t => {
+  t.equal(key('{"__proto__":{"tenant_key":"evil"}}'), undefined)
+  t.equal(({} as Record<string, unknown>).tenant_key, undefined)
+})
+
+t.test('depth and number of members are bounded', async t => {
+  t.equal(
+    code(() => key(`${'{"a":'.repeat(40)}1${'}'.repeat(40)}`)),
+    'BODY_INVALID',
+  )
+  t.equal(
+    code(() => key('['.repeat(60_000))),
+    'BODY_INVALID',
+  )
+  const members = Array.from({ length: 2000 }, (_, i) => `"${i}":1`).join(',')
+  t.equal(
+    code(() => key(`{${members}}`)),
+    'BODY_INVALID',
+  )
+})
+
+t.test('what is not a JSON object is refused', async t => {
+  for (const text of ['{', '[]', '"x"', 'null', '{"a":1}x', '{"a', '\ufeff{}', "{'a':1}"]) {
+    t.equal(
+      code(() => key(text)),
+      'BODY_INVALID',
+      text,
+    )
+  }
+  t.equal(
+    code(() => readFields(Buffer.from([0x7b, 0xff, 0x7d]), JSON_TYPE, null, [])),
+    'BODY_INVALID',
+  )
+})
+
+t.test('content types are by list', async t => {
+  for (const type of [
+    'text/plain',
+    'multipart/form-data',
+    '',
+    'application/json; charset=utf-16',
+  ]) {
+    t.equal(
+      code(() => key('{}', type)),
+      'BODY_TYPE_UNSUPPORTED',
+      type,
+    )
+  }
+  t.equal(
+    code(() => fields('{}', JSON_TYPE, 'gzip')),
+    'BODY_TYPE_UNSUPPORTED',
+  )
+})
+
+function source(length: number | null, act: (sink: BodySink) => void): BodySource {
+  return { length, start: act, pause() {}, resume() {} }
+}
+
+t.test('a body is read up to its bound, and not past it', async t => {
+  const body = await readBody(
+    source(null, sink => {
+      sink.onBodyBytes(Buffer.from('ab'))
+      sink.onBodyBytes(Buffer.from('c'))
+      sink.onBodyEnd()
+    }),
+    3,
+    1000,
+  )
+  t.equal(body.toString(), 'abc')
+  await t.rejects(
+    readBody(
+      source(4, () => t.fail('was started')),
+      3,
+      1000,
+    ),
+    { code: 'BODY_TOO_LARGE' },
+  )
+  await t.rejects(
+    readBody(
+      source(null, sink => sink.onBodyBytes(Buffer.alloc(4))),
+      3,
+      1000,
+    ),
+    { code: 'BODY_TOO_LARGE' },
+  )
+})
+
+t.test('a body that never ends is given up at its deadline', async t => {
+  await t.rejects(
+    readBody(
+      source(null, () => {}),
+      3,
+      20,
+    ),
+    { code: 'REQUEST_TIMEOUT' },
+  )
+})

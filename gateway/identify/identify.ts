@@ -1,0 +1,167 @@
+import { LRUCache } from 'lru-cache'
+import { encodePrincipal, NO_PRINCIPAL } from '../../registry/context.ts'
+import { Fault } from '../../registry/lib/errors.ts'
+import { parseTenantKey, type TenantKey } from '../../registry/tenant.ts'
+import type { Exchange } from '../exchange.ts'
+import { readBody, readFields } from './body.ts'
+import { type Verdict, verifyToken } from './token.ts'
+
+export interface IdentifyOptions {
+  /** Current and previous secrets (JWT_SECRET_ACCESS_TOKEN, _PREVIOUS). */
+  readonly accessSecrets: readonly Buffer[]
+  readonly refreshSecrets: readonly Buffer[]
+  /** Verdicts kept (JWT_CACHE_ENTRIES). */
+  readonly verdictsMax: number
+  readonly loginBodyBytesMax: number
+  readonly loginBodyDeadlineMs: number
+  /** Subdomains of it name a tenant; null: off. */
+  readonly appDomain: string | null
+}
+
+interface KnownToken {
+  readonly verdict: Verdict
+  readonly principalText: string
+}
+
+/** Finds the tenant and the user of an exchange, by the credential that its route asks for. */
+export interface Identifier {
+  /** True where it could be done at once: an access token. False: `identify` has to wait for the body. */
+  identifyNow(exchange: Exchange): boolean
+  identify(exchange: Exchange): Promise<void>
+}
+
+/** Types of an access token: tokens of the API that Doorman replaces carry none (DESIGN 4.1). */
+const ACCESS_TYPES = [null, 'access']
+const REFRESH_TYPES = [null, 'refresh']
+const TEMP_TYPES = ['2fa_pending']
+
+export function makeIdentifier(options: IdentifyOptions): Identifier {
+  // By the whole field value, so that a hit is one map look-up and no parsing at all.
+  const known = new LRUCache<string, KnownToken>({ max: options.verdictsMax })
+
+  function identifyByAccessToken(exchange: Exchange): void {
+    const { authorization } = exchange.head
+    if (authorization === null) throw new Fault('TOKEN_MISSING', 'no Authorization field')
+    const nowMs = Date.now()
+    let token = known.get(authorization)
+    if (token === undefined) {
+      const bearer = /^bearer +([^\s]+)$/i.exec(authorization)?.[1]
+      if (bearer === undefined) throw new Fault('TOKEN_MISSING', 'no bearer token')
+      token = know(verifyToken(bearer, options.accessSecrets, ACCESS_TYPES, nowMs))
+      known.set(authorization, token)
+    } else if (token.verdict.expiresAtS * 1000 <= nowMs) {
+      // Within the clock tolerance a token is verified again each time, and never out of the cache.
+      known.delete(authorization)
+      return identifyByAccessToken(exchange)
+    }
+    admit(exchange, token)
+  }
+
+  function admit(exchange: Exchange, { verdict, principalText }: KnownToken): void {
+    exchange.tenantRef = { by: 'id', id: verdict.tenantId }
+    exchange.principal = verdict.principal
+    exchange.principalText = principalText
+    exchange.tokenIssuedAtS = verdict.issuedAtS
+  }
+
+  async function readCredentialBody(exchange: Exchange, names: readonly string[]) {
+    const body = await readBody(
+      exchange.body,
+      options.loginBodyBytesMax,
+      options.loginBodyDeadlineMs,
+    )
+    exchange.bufferedBody = body
+    exchange.bytesIn = body.length
+    const { contentType, contentEncoding } = exchange.head
+    return readFields(body, contentType, contentEncoding, names)
+  }
+
+  async function identifyByBodyToken(
+    exchange: Exchange,
+    name: string,
+    secrets: readonly Buffer[],
+    types: readonly (string | null)[],
+  ): Promise<void> {
+    const token = (await readCredentialBody(exchange, [name])).get(name)
+    if (token === undefined) throw new Fault('TOKEN_MISSING', `no ${name} in the body`)
+    if (typeof token !== 'string') throw new Fault('TOKEN_INVALID', `${name} is not a string`)
+    admit(exchange, know(verifyToken(token, secrets, types, Date.now())))
+  }
+
+  async function identifyByTenantKey(exchange: Exchange): Promise<void> {
+    const fields = await readCredentialBody(exchange, ['tenant_key'])
+    exchange.tenantRef = { by: 'key', key: findTenantKey(exchange, fields, options.appDomain) }
+    exchange.principalText = NO_PRINCIPAL
+  }
+
+  return {
+    identifyNow(exchange) {
+      if (exchange.route?.credential !== 'access_token') return false
+      identifyByAccessToken(exchange)
+      return true
+    },
+
+    async identify(exchange) {
+      switch (exchange.route?.credential) {
+        case 'login':
+          return identifyByTenantKey(exchange)
+        case 'refresh_token':
+          return identifyByBodyToken(
+            exchange,
+            'refreshToken',
+            options.refreshSecrets,
+            REFRESH_TYPES,
+          )
+        case 'temp_token':
+          return identifyByBodyToken(exchange, 'tempToken', options.accessSecrets, TEMP_TYPES)
+        default:
+          return identifyByAccessToken(exchange)
+      }
+    },
+  }
+}
+
+/** What fits the app's limit of 4 KiB for the request header, with room for the other parts. */
+const PRINCIPAL_CHARS_MAX = 3500
+
+function know(verdict: Verdict): KnownToken {
+  const principalText = encodePrincipal(verdict.principal)
+  if (principalText.length > PRINCIPAL_CHARS_MAX) {
+    throw new Fault('TOKEN_INVALID', 'the claims are too long')
+  }
+  return { verdict, principalText }
+}
+
+/** Body, else header, else query, else subdomain (DESIGN 4.1). */
+function findTenantKey(
+  exchange: Exchange,
+  fields: Map<string, unknown>,
+  appDomain: string | null,
+): TenantKey {
+  const given =
+    fields.get('tenant_key') ??
+    exchange.head.tenantKey ??
+    queryTenantKey(exchange.target) ??
+    subdomain(exchange.head.host, appDomain)
+  if (given === null || given === '') throw new Fault('TENANT_KEY_MISSING', 'nowhere given')
+  const key = parseTenantKey(given)
+  if (key === null) throw new Fault('TENANT_KEY_INVALID', 'not of the form of a key')
+  return key
+}
+
+function queryTenantKey(target: string): string | null {
+  const query = target.indexOf('?')
+  if (query === -1) return null
+  const given = new URLSearchParams(target.slice(query + 1)).getAll('tenant_key')
+  if (given.length > 1) throw new Fault('BAD_REQUEST', 'duplicate tenant_key in the query')
+  return given[0] ?? null
+}
+
+function subdomain(host: string | null, appDomain: string | null): string | null {
+  if (host === null || appDomain === null) return null
+  const name = host.toLowerCase().replace(/:\d+$/, '')
+  const suffix = `.${appDomain.toLowerCase()}`
+  if (!name.endsWith(suffix)) return null
+  const label = name.slice(0, -suffix.length)
+  return label.includes('.') ? null : label
+}

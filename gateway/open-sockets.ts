@@ -1,0 +1,68 @@
+import type { TenantId } from '../registry/tenant.ts'
+
+interface OpenSocket {
+  /** Milliseconds since the epoch; Infinity where the token carries none. */
+  readonly expiresAtMs: number
+  readonly cut: () => void
+}
+
+/** How often expiry is looked at: a socket outlives its token by no more than this. */
+const SWEEP_MS = 500
+
+/** The spliced sockets by tenant, so that suspension and token expiry reach them (fault matrix). */
+export class OpenSockets {
+  readonly #byTenant = new Map<TenantId, Set<OpenSocket>>()
+  readonly #timer: NodeJS.Timeout
+  #count = 0
+
+  constructor() {
+    this.#timer = setInterval(() => this.#sweep(Date.now()), SWEEP_MS)
+    this.#timer.unref()
+  }
+
+  get count(): number {
+    return this.#count
+  }
+
+  tenants(): readonly TenantId[] {
+    return [...this.#byTenant.keys()]
+  }
+
+  has(tenant: TenantId): boolean {
+    return this.#byTenant.has(tenant)
+  }
+
+  /**
+   * @param expiresAtS `exp` of the token in seconds since the epoch
+   * @returns to be called when the socket closed
+   */
+  add(tenant: TenantId, expiresAtS: number | null, cut: () => void): () => void {
+    const socket = { expiresAtMs: expiresAtS === null ? Infinity : expiresAtS * 1000, cut }
+    const sockets = this.#byTenant.get(tenant) ?? new Set()
+    this.#byTenant.set(tenant, sockets.add(socket))
+    this.#count++
+    return () => {
+      if (!sockets.delete(socket)) return
+      this.#count--
+      if (sockets.size === 0 && this.#byTenant.get(tenant) === sockets) {
+        this.#byTenant.delete(tenant)
+      }
+    }
+  }
+
+  cutTenant(tenant: TenantId): void {
+    for (const socket of this.#byTenant.get(tenant) ?? []) socket.cut()
+  }
+
+  /** Cuts all and stops looking. */
+  close(): void {
+    clearInterval(this.#timer)
+    for (const tenant of this.tenants()) this.cutTenant(tenant)
+  }
+
+  #sweep(nowMs: number): void {
+    for (const sockets of this.#byTenant.values()) {
+      for (const socket of sockets) if (socket.expiresAtMs <= nowMs) socket.cut()
+    }
+  }
+}

@@ -1,0 +1,49 @@
+import { Fault } from '../registry/lib/errors.ts'
+import type { Tenant, TenantRef } from '../registry/tenant.ts'
+import type { Exchange } from './exchange.ts'
+
+/** The part of the tenant cache that a request needs. */
+export interface TenantSource {
+  /** The fresh tenant; null: known not to exist; undefined: not known, `get` has to ask the Registry. */
+  peek(ref: TenantRef): Tenant | null | undefined
+  /** @throws Fault REGISTRY_UNAVAILABLE */
+  get(ref: TenantRef): Promise<Tenant | null>
+}
+
+/** True where the tenant was at hand. False: `resolve` has to wait for the Registry. */
+export function resolveNow(exchange: Exchange, tenants: TenantSource): boolean {
+  const tenant = tenants.peek(exchange.tenantRef as TenantRef)
+  if (tenant === undefined) return false
+  exchange.tenant = admitTenant(exchange, tenant)
+  return true
+}
+
+export async function resolve(exchange: Exchange, tenants: TenantSource): Promise<void> {
+  exchange.tenant = admitTenant(exchange, await tenants.get(exchange.tenantRef as TenantRef))
+}
+
+/**
+ * The tenant, if it may be served now. At login an unknown or suspended tenant gets the very answer of
+ * a wrong password, so that nobody learns which tenants exist (HARDENING B.11).
+ */
+export function admitTenant(exchange: Exchange, tenant: Tenant | null): Tenant {
+  const isLogin = exchange.route?.credential === 'login'
+  if (tenant === null || tenant.status === 'archived') {
+    if (isLogin) throw new Fault('INVALID_CREDENTIALS', 'unknown tenant')
+    throw new Fault('TENANT_UNKNOWN', 'unknown tenant')
+  }
+  if (tenant.status === 'suspended') {
+    if (isLogin) throw new Fault('INVALID_CREDENTIALS', 'suspended tenant')
+    throw new Fault('TENANT_SUSPENDED', 'suspended tenant')
+  }
+  if (tenant.status !== 'active') throw new Fault('TENANT_UNAVAILABLE', tenant.status)
+  const { tokenIssuedAtS } = exchange
+  if (
+    tenant.tokensValidAfterMs !== null &&
+    tokenIssuedAtS !== null &&
+    tokenIssuedAtS * 1000 < tenant.tokensValidAfterMs
+  ) {
+    throw new Fault('TOKEN_INVALID', 'issued before tokens_valid_after')
+  }
+  return tenant
+}

@@ -1,0 +1,92 @@
+import { LRUCache } from 'lru-cache'
+import { openConnections } from '../registry/connection.ts'
+import {
+  CONTEXT_HEADER,
+  type ContextMinter,
+  type MintedContext,
+  REQUEST_HEADER,
+  signRequest,
+} from '../registry/context.ts'
+import type { Keyring } from '../registry/envelope.ts'
+import type { Tenant, TenantId } from '../registry/tenant.ts'
+import type { Exchange } from './exchange.ts'
+
+/** A context is minted anew this long before it ends, so that clocks may differ by as much. */
+const RENEW_BEFORE_MS = 30_000
+
+interface HeldContext {
+  readonly version: number
+  readonly minted: MintedContext
+}
+
+/**
+ * The minted context of each tenant: reused until shortly before it ends or until the tenant's version
+ * moves. Decrypting and signing so happen once per tenant and half minute.
+ */
+export class ContextHolder {
+  readonly #minter: ContextMinter
+  readonly #keyring: Keyring
+  readonly #held: LRUCache<TenantId, HeldContext>
+  readonly #minting = new Map<string, Promise<MintedContext>>()
+
+  constructor(minter: ContextMinter, keyring: Keyring, entriesMax: number) {
+    this.#minter = minter
+    this.#keyring = keyring
+    this.#held = new LRUCache({ max: entriesMax })
+  }
+
+  /** The context at hand, or undefined where `get` has to mint one. */
+  peek(tenant: Tenant, nowMs: number): MintedContext | undefined {
+    const held = this.#held.get(tenant.id)
+    if (held === undefined || held.version !== tenant.configVersion) return undefined
+    return held.minted.expiresAtMs - nowMs > RENEW_BEFORE_MS ? held.minted : undefined
+  }
+
+  /** @throws Fault TENANT_CONFIG_INVALID when a secret does not open or the context is over 4 KiB */
+  get(tenant: Tenant, nowMs: number): Promise<MintedContext> {
+    // Single flight per version: a mint of an older one must not serve a request of a newer one.
+    const flight = `${tenant.id}:${tenant.configVersion}`
+    const under = this.#minting.get(flight)
+    if (under !== undefined) return under
+    const minting = this.#mint(tenant, nowMs).finally(() => this.#minting.delete(flight))
+    this.#minting.set(flight, minting)
+    return minting
+  }
+
+  async #mint(tenant: Tenant, nowMs: number): Promise<MintedContext> {
+    const minted = await this.#minter.mint(tenant, openConnections(this.#keyring, tenant), nowMs)
+    const held = this.#held.get(tenant.id)
+    if (held === undefined || held.version <= tenant.configVersion) {
+      this.#held.set(tenant.id, { version: tenant.configVersion, minted })
+    }
+    return minted
+  }
+}
+
+/**
+ * Adds the two headers of the tenant context to `headers`.
+ *
+ * The signed request id is unique for each attempt, for the app refuses one that it saw before: ids
+ * that a client chose may come twice, and a retry is a second attempt.
+ */
+export function addContextHeaders(
+  headers: string[],
+  exchange: Exchange,
+  context: MintedContext,
+  attemptId: string,
+  nowMs: number,
+): void {
+  headers.push(
+    CONTEXT_HEADER,
+    context.token,
+    REQUEST_HEADER,
+    signRequest(
+      context.mac,
+      exchange.method,
+      exchange.target,
+      exchange.principalText,
+      attemptId,
+      nowMs,
+    ),
+  )
+}

@@ -1,0 +1,56 @@
+import type { BodySource } from '../exchange.ts'
+
+/**
+ * HTTP to one app replica, whatever engine speaks it. `send` starts one attempt; everything that
+ * comes of it reaches the sink, and exactly one of `onEnd` and `onFault` ends it.
+ */
+export interface UpstreamClient {
+  /** @param origin scheme, host and port of the replica, such as `http://10.0.0.7:3000` */
+  send(origin: string, request: UpstreamRequest, sink: UpstreamSink): UpstreamCall
+  /** Closes idle connections at once and the others when their call ends. */
+  close(): Promise<void>
+}
+
+export interface UpstreamRequest {
+  readonly method: string
+  readonly target: string
+  /** Name, value, …: cleaned, ours included, without framing fields. */
+  readonly headers: readonly string[]
+  /** A Buffer is sent with its length; a source streams with back-pressure. */
+  readonly body: Buffer | BodySource | null
+}
+
+export interface UpstreamSink {
+  /**
+   * The final answer's head; 1xx answers are consumed by the client.
+   *
+   * @param headers name, value, … without hop-by-hop and framing fields
+   * @param length from Content-Length; null where the body is chunked or runs until close
+   * @param isBodyless the answer has no body whatever `length` says (HEAD, 204, 304)
+   */
+  onHead(status: number, headers: string[], length: number | null, isBodyless: boolean): void
+  /** The receiver owns `chunk`. */
+  onBytes(chunk: Buffer): void
+  onEnd(): void
+  onFault(fault: UpstreamFault): void
+}
+
+export interface UpstreamCall {
+  /** Stops and restarts the answer's bytes (back-pressure from the client). */
+  pause(): void
+  resume(): void
+  /** The client left: cut the upstream connection, no further call of the sink. */
+  abort(): void
+}
+
+export interface UpstreamFault {
+  readonly kind: 'connect' | 'timeout' | 'reset' | 'protocol' | 'request-body'
+  /**
+   * True where the replica provably never got a byte of the request (the connection was refused, or
+   * never made): only then is any method safe to send again (RFC 9110 section 9.2.2).
+   */
+  readonly isUnsent: boolean
+  /** True where the connection had served a request before: a reset may be its idle time-out. */
+  readonly isReused: boolean
+  readonly reason: string
+}
