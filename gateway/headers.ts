@@ -32,38 +32,59 @@ export interface Head {
  */
 type Rule = 'hop' | 'own' | 'pass' | 'single' | 'single-hop' | 'single-own'
 
-const RULES = new Map<string, Rule>([
-  ['host', 'single'],
-  ['authorization', 'single'],
-  ['content-type', 'single'],
-  ['content-encoding', 'pass'],
-  ['origin', 'single'],
-  ['access-control-request-method', 'pass'],
-  ['access-control-request-headers', 'pass'],
+/** The field of Head that a name is read into. */
+type Slot = Exclude<keyof Head, 'forward'>
+
+const RULES = new Map<string, { readonly rule: Rule; readonly slot?: Slot | 'connection' }>([
+  ['host', { rule: 'single', slot: 'host' }],
+  ['authorization', { rule: 'single', slot: 'authorization' }],
+  ['content-type', { rule: 'single', slot: 'contentType' }],
+  ['content-encoding', { rule: 'pass', slot: 'contentEncoding' }],
+  ['origin', { rule: 'single', slot: 'origin' }],
+  ['access-control-request-method', { rule: 'pass', slot: 'preflightMethod' }],
+  ['access-control-request-headers', { rule: 'pass', slot: 'preflightHeaders' }],
   // The engine frames the upstream's request anew.
-  ['content-length', 'single-hop'],
-  ['transfer-encoding', 'single-hop'],
-  ['expect', 'hop'],
-  ['connection', 'hop'],
-  ['keep-alive', 'hop'],
-  ['proxy-connection', 'hop'],
-  ['proxy-authorization', 'hop'],
-  ['proxy-authenticate', 'hop'],
-  ['te', 'hop'],
-  ['trailer', 'hop'],
-  ['upgrade', 'hop'],
-  ['http2-settings', 'hop'],
+  ['content-length', { rule: 'single-hop' }],
+  ['transfer-encoding', { rule: 'single-hop' }],
+  ['expect', { rule: 'hop' }],
+  ['connection', { rule: 'hop', slot: 'connection' }],
+  ['keep-alive', { rule: 'hop' }],
+  ['proxy-connection', { rule: 'hop' }],
+  ['proxy-authorization', { rule: 'hop' }],
+  ['proxy-authenticate', { rule: 'hop' }],
+  ['te', { rule: 'hop' }],
+  ['trailer', { rule: 'hop' }],
+  ['upgrade', { rule: 'hop', slot: 'upgrade' }],
+  ['http2-settings', { rule: 'hop' }],
   // Written by the gateway.
-  ['x-tenant-key', 'single-own'],
-  ['x-request-id', 'own'],
-  ['traceparent', 'own'],
-  ['tracestate', 'own'],
-  ['forwarded', 'own'],
-  ['x-real-ip', 'own'],
+  ['x-tenant-key', { rule: 'single-own', slot: 'tenantKey' }],
+  ['x-request-id', { rule: 'own', slot: 'requestId' }],
+  ['traceparent', { rule: 'own', slot: 'traceparent' }],
+  ['tracestate', { rule: 'own', slot: 'tracestate' }],
+  ['x-forwarded-for', { rule: 'own', slot: 'forwardedFor' }],
+  ['x-forwarded-proto', { rule: 'own', slot: 'forwardedProto' }],
+  ['x-forwarded-host', { rule: 'own', slot: 'forwardedHost' }],
+  ['forwarded', { rule: 'own' }],
+  ['x-real-ip', { rule: 'own' }],
 ])
 
 /** Every field with such a name is ours, whatever follows. */
 const OWN_PREFIXES = ['x-tenant-', 'x-forwarded-', 'x-doorman-', 'x-usage']
+
+/** What is known of a name as it was spelt. */
+interface Name {
+  readonly lower: string
+  readonly isForwarded: boolean
+  readonly slot: Slot | 'connection' | null
+  /** One bit for each name of which only one field may be; else 0. */
+  readonly singleBit: number
+}
+
+/** Clients spell few names: a look-up by the spelling saves folding and judging each again. */
+const SPELLINGS_MAX = 4096
+const SPELLING_CHARS_MAX = 64
+const spellings = new Map<string, Name>()
+const SINGLES = [...RULES].filter(([, { rule }]) => rule.startsWith('single')).map(([name]) => name)
 
 /**
  * Cleans the fields of a request.
@@ -78,20 +99,23 @@ const OWN_PREFIXES = ['x-tenant-', 'x-forwarded-', 'x-doorman-', 'x-usage']
 export function cleanHeaders(raw: readonly string[], fieldsMax: number): Head {
   if (raw.length > 2 * fieldsMax) throw new Fault('HEADERS_TOO_LARGE', 'too many header fields')
   const head = emptyHead()
-  let seen = ''
+  let seenSingles = 0
   let connection: string | null = null
   for (let i = 0; i < raw.length; i += 2) {
-    const name = raw[i] as string
+    const spelling = raw[i] as string
     const value = raw[i + 1] as string
-    const lower = name.toLowerCase()
-    const rule = RULES.get(lower) ?? (isOwnName(lower) ? 'own' : 'pass')
-    if (rule === 'single' || rule === 'single-hop' || rule === 'single-own') {
-      if (seen.includes(`|${lower}|`)) throw new Fault('BAD_REQUEST', `duplicate ${lower}`)
-      seen += `|${lower}|`
+    const name = spellings.get(spelling) ?? learnName(spelling)
+    if (name.singleBit !== 0) {
+      if ((seenSingles & name.singleBit) !== 0) {
+        throw new Fault('BAD_REQUEST', `duplicate ${name.lower}`)
+      }
+      seenSingles |= name.singleBit
     }
-    if (lower === 'connection') connection = connection === null ? value : `${connection},${value}`
-    else if (rule !== 'pass' || RULES.has(lower)) readField(head, lower, value)
-    if (rule === 'pass' || rule === 'single') head.forward.push(name, value)
+    if (name.slot === 'connection') connection = join(connection, value)
+    // A list over several fields is one list (RFC 9110 section 5.3).
+    else if (name.slot === 'forwardedFor') head.forwardedFor = join(head.forwardedFor, value)
+    else if (name.slot !== null) head[name.slot] = value
+    if (name.isForwarded) head.forward.push(spelling, value)
   }
   if (connection !== null) dropListed(head.forward, connection)
   return head
@@ -101,62 +125,35 @@ export function cleanHeaders(raw: readonly string[], fieldsMax: number): Head {
 export function isOwnName(lowerName: string): boolean {
   const name = lowerName.includes('_') ? lowerName.replaceAll('_', '-') : lowerName
   if (OWN_PREFIXES.some(prefix => name.startsWith(prefix))) return true
-  return RULES.get(name)?.endsWith('own') === true
+  return RULES.get(name)?.rule.endsWith('own') === true
 }
 
-function readField(head: Head, name: string, value: string): void {
-  switch (name) {
-    case 'host':
-      head.host = value
-      break
-    case 'authorization':
-      head.authorization = value
-      break
-    case 'x-tenant-key':
-      head.tenantKey = value
-      break
-    case 'content-type':
-      head.contentType = value
-      break
-    case 'content-encoding':
-      head.contentEncoding = value
-      break
-    case 'origin':
-      head.origin = value
-      break
-    case 'access-control-request-method':
-      head.preflightMethod = value
-      break
-    case 'access-control-request-headers':
-      head.preflightHeaders = value
-      break
-    case 'x-request-id':
-      head.requestId = value
-      break
-    case 'traceparent':
-      head.traceparent = value
-      break
-    case 'tracestate':
-      head.tracestate = value
-      break
-    case 'x-forwarded-for':
-      // A list over several fields is one list (RFC 9110 section 5.3).
-      head.forwardedFor = head.forwardedFor === null ? value : `${head.forwardedFor}, ${value}`
-      break
-    case 'x-forwarded-proto':
-      head.forwardedProto = value
-      break
-    case 'x-forwarded-host':
-      head.forwardedHost = value
-      break
-    case 'upgrade':
-      head.upgrade = value
-      break
+function learnName(spelling: string): Name {
+  const lower = spelling.toLowerCase()
+  const known = RULES.get(lower)
+  const rule = known?.rule ?? (isOwnName(lower) ? 'own' : 'pass')
+  const single = SINGLES.indexOf(lower)
+  const name = {
+    lower,
+    isForwarded: rule === 'pass' || rule === 'single',
+    slot: known?.slot ?? null,
+    singleBit: single === -1 ? 0 : 1 << single,
   }
+  // An attacker who sends ever new names fills it once and then pays for each himself.
+  if (spellings.size < SPELLINGS_MAX && spelling.length <= SPELLING_CHARS_MAX) {
+    spellings.set(spelling, name)
+  }
+  return name
+}
+
+function join(list: string | null, value: string): string {
+  return list === null ? value : `${list}, ${value}`
 }
 
 /** Removes from `forward` what the Connection field lists (RFC 9110 section 7.6.1); Host stays. */
 function dropListed(forward: string[], connection: string): void {
+  // Nearly every client says one of these two, which list no field.
+  if (connection === 'keep-alive' || connection === 'close') return
   const listed = new Set(connection.split(',').map(option => option.trim().toLowerCase()))
   listed.delete('host')
   let kept = 0

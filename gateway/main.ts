@@ -1,5 +1,5 @@
 import { onTermination, runMain } from '../registry/lib/lifecycle.ts'
-import { makeLog } from '../registry/lib/log.ts'
+import { bufferedStdout, makeLog } from '../registry/lib/log.ts'
 import { requireSafeRuntime } from '../registry/lib/runtime.ts'
 import { readGatewayConfig } from './config.ts'
 import { startGateway } from './gateway.ts'
@@ -7,7 +7,7 @@ import { startGateway } from './gateway.ts'
 runMain(async () => {
   requireSafeRuntime()
   const { config, warnings } = readGatewayConfig(process.env)
-  const log = makeLog('gateway', config.LOG_LEVEL)
+  const log = makeLog('gateway', config.LOG_LEVEL, bufferedStdout())
   for (const warning of warnings) log.warn(`${warning} (refused in production)`)
   const gateway = await startGateway(config, log, error => {
     process.stderr.write(`doorman: ${error.message}\n`)

@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto'
+import { randomFillSync, randomUUID } from 'node:crypto'
 
 /** Accepted from a client: no dot, for the request header separates its parts by dots. */
 const SANE_ID = /^[A-Za-z0-9_-]{8,128}$/
@@ -17,7 +17,7 @@ export function makeRequestId(): string {
 
 /** The id that is signed for one attempt: see addContextHeaders. */
 export function attemptIdOf(requestId: string, isForeign: boolean, attempt: number): string {
-  if (isForeign) return `${requestId}~${randomBytes(9).toString('base64url')}`
+  if (isForeign) return `${requestId}~${randomHex(18)}`
   return attempt === 1 ? requestId : `${requestId}~${attempt}`
 }
 
@@ -27,11 +27,25 @@ export function continueTrace(
   tracestate: string | null,
 ): { traceparent: string; tracestate: string | null } {
   const given = traceparent === null ? null : TRACEPARENT.exec(traceparent)
-  const ids = randomBytes(24).toString('hex')
-  const spanId = ids.slice(0, 16)
+  const spanId = randomHex(16)
   if (given === null) {
-    return { traceparent: `00-${ids.slice(16)}-${spanId}-00`, tracestate: null }
+    return { traceparent: `00-${randomHex(32)}-${spanId}-00`, tracestate: null }
   }
   const state = tracestate !== null && tracestate.length <= TRACESTATE_CHARS_MAX ? tracestate : null
   return { traceparent: `00-${given[1]}-${spanId}-${given[2]}`, tracestate: state }
+}
+
+/** Random digits are made in bulk: a call into the generator costs more than the digits. */
+const POOL_BYTES = 4096
+const pool = Buffer.alloc(POOL_BYTES)
+let digits = ''
+let digitsUsed = 0
+
+function randomHex(count: number): string {
+  if (digitsUsed + count > digits.length) {
+    digits = randomFillSync(pool).toString('hex')
+    digitsUsed = 0
+  }
+  digitsUsed += count
+  return digits.slice(digitsUsed - count, digitsUsed)
 }
