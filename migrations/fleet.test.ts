@@ -6,9 +6,9 @@ import { join } from 'node:path'
 import pg from 'pg'
 import t from 'tap'
 import { Keyring } from '../registry/envelope.ts'
-import { newTenant, silent, startTestRegistry } from '../registry/test-kit.ts'
 import { RegistryStore } from '../registry/store.ts'
 import type { TenantKey, TenantStatus } from '../registry/tenant.ts'
+import { newTenant, silent, startTestRegistry } from '../registry/test-kit.ts'
 import { migrateFleet, type TenantOutcome } from './fleet.ts'
 
 const MASTER = 'a'.repeat(64)

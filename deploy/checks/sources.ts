@@ -37,3 +37,54 @@ function resolveAll(file: string, pattern: RegExp): string[] {
 export function isTestFile(file: string): boolean {
   return /\.test\.ts$|(^|\/)test-kit\.ts$/.test(file)
 }
+
+/** Names of the tests in a test file, as they are shown. */
+export function testNamesOf(file: string): string[] {
+  const calls = readSource(file).matchAll(/\bt\.test\(\s*(['"`])((?:\\.|(?!\1).)*)\1/g)
+  return [...calls].map(([, , name]) => (name as string).replace(/\\(.)/g, '$1'))
+}
+
+/** What a person reads first. */
+export const DOCS = [
+  'README.md',
+  'ARCHITECTURE.md',
+  'CONTRIBUTING.md',
+  'SECURITY.md',
+  'CHANGELOG.md',
+  'deploy/runbook.md',
+  'bench/README.md',
+]
+
+export interface Link {
+  readonly text: string
+  /** Path from the root; empty for a place in the same file. */
+  readonly file: string
+  /** Without `#`; empty where there is none. */
+  readonly anchor: string
+}
+
+/** Links of `doc` that lead to files of ours. */
+export function linksOf(doc: string): Link[] {
+  const links = readSource(doc).matchAll(
+    /\[((?:[^\][]|\[[^\][]*\])*)\]\((?!\w+:)([^)#\s]*)#?([^)\s]*)\)/g,
+  )
+  return [...links].map(([, text = '', path = '', anchor = '']) => ({
+    text,
+    file: path === '' ? doc : normalize(join(dirname(doc), path)),
+    anchor,
+  }))
+}
+
+/** The anchors of a document's headings, as code hosts make them. */
+export function anchorsOf(doc: string): string[] {
+  return [...withoutFences(readSource(doc)).matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N} _-]/gu, '')
+      .replaceAll(' ', '-'),
+  )
+}
+
+export function withoutFences(markdown: string): string {
+  return markdown.replace(/^```[\s\S]*?^```/gm, '')
+}

@@ -1,0 +1,94 @@
+import { parseArgs } from 'node:util'
+import { PEERS } from './peers/all.ts'
+import type { Peer } from './peers/peer.ts'
+import { SCENARIOS } from './scenarios/all.ts'
+import type { Scenario } from './scenarios/scenario.ts'
+
+export interface Options {
+  readonly scenarios: readonly Scenario[]
+  readonly peers: readonly Peer[]
+  readonly rounds: number
+  /** Of each round. */
+  readonly seconds: number
+  /** null: a name of its own under bench/results. */
+  readonly jsonFile: string | null
+  readonly htmlFile: string | null
+  /** Record where Doorman's CPU time goes; costs some itself. */
+  readonly isProfiled: boolean
+}
+
+export const HELP = `npm run bench -- [scenario …] [options]
+
+Runs the proxies found on this machine side by side, in interleaved rounds, and prints
+medians (min-max). Without names all scenarios run, which takes about half an hour.
+
+  --quick           two short rounds of ${SCENARIOS.filter(s => s.isMain)
+    .map(s => s.name)
+    .join(', ')}: under two minutes
+  --rounds N        rounds per scenario (5; quick 2)
+  --seconds S       seconds per round (3; quick 0.5)
+  --peers A,B       only these; the first but doorman and direct is the reference when haproxy is not among them
+  --json FILE       where the JSON goes (bench/results/<time>.json)
+  --html FILE       where the page goes (bench/report.html)
+  --profile         a CPU profile of Doorman after each scenario; its figures are then too high
+  --list            scenarios and proxies, and which of them are found here
+  --help            this
+
+scenarios: ${SCENARIOS.map(s => s.name).join(' ')}
+proxies:   ${PEERS.map(p => p.name).join(' ')}
+`
+
+/** @throws Error with one line for a bad option */
+export function parseOptions(args: readonly string[]): Options | 'help' | 'list' {
+  const { values, positionals } = parseArgs({
+    args: [...args],
+    allowPositionals: true,
+    options: {
+      quick: { type: 'boolean', default: false },
+      rounds: { type: 'string' },
+      seconds: { type: 'string' },
+      peers: { type: 'string' },
+      json: { type: 'string' },
+      html: { type: 'string' },
+      profile: { type: 'boolean', default: false },
+      list: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  })
+  if (values.help) return 'help'
+  if (values.list) return 'list'
+  const byDefault = values.quick ? SCENARIOS.filter(scenario => scenario.isMain) : SCENARIOS
+  return {
+    scenarios: positionals.length === 0 ? byDefault : choose(positionals, SCENARIOS, 'scenario'),
+    peers: values.peers === undefined ? PEERS : choose(values.peers.split(','), PEERS, 'proxy'),
+    rounds: number('rounds', values.rounds ?? (values.quick ? '2' : '5'), 1, 100, true),
+    seconds: number('seconds', values.seconds ?? (values.quick ? '0.5' : '3'), 0.1, 600, false),
+    jsonFile: values.json ?? null,
+    htmlFile: values.html ?? null,
+    isProfiled: values.profile,
+  }
+}
+
+function choose<T extends { readonly name: string }>(
+  names: readonly string[],
+  from: readonly T[],
+  what: string,
+): T[] {
+  const unknown = names.find(name => !from.some(one => one.name === name))
+  if (unknown !== undefined) {
+    throw new Error(
+      `no ${what} is called ${unknown}; there are ${from.map(one => one.name).join(', ')}`,
+    )
+  }
+  return from.filter(one => names.includes(one.name))
+}
+
+function number(name: string, text: string, min: number, max: number, isWhole: boolean): number {
+  const value = Number(text)
+  if (!(value >= min && value <= max) || (isWhole && !Number.isInteger(value))) {
+    throw new Error(
+      `--${name} must be ${isWhole ? 'a whole number' : 'a number'} from ${min} to ${max}`,
+    )
+  }
+  return value
+}
