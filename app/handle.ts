@@ -1,6 +1,6 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { ZodError } from 'zod'
-import { type ErrorCode, Fault, faultBody, toFault } from '../registry/lib/errors.ts'
+import { type ErrorCode, Fault, faultBody, faultFields, toFault } from '../registry/lib/errors.ts'
 import type { Log } from '../registry/lib/log.ts'
 import type { Admitted } from './kit/gate.ts'
 import type { Scope, TenantKit } from './kit/tenant-kit.ts'
@@ -94,7 +94,6 @@ export function respondFault(
   reply: FastifyReply,
 ): FastifyReply {
   request.fault = fault
-  if (fault.retryAfterS !== undefined) reply.header('retry-after', String(fault.retryAfterS))
   // What is left of an upload is not worth reading: the connection ends with this answer.
   if (!request.raw.complete) reply.header('connection', 'close')
   // Of an upgrade Node has let the socket go: nobody else would ever close it.
@@ -102,11 +101,12 @@ export function respondFault(
     reply.header('connection', 'close')
     reply.raw.once('finish', () => request.raw.socket.destroySoon())
   }
-  return reply
-    .code(fault.status)
-    .removeHeader('content-length')
-    .header('content-type', 'application/json; charset=utf-8')
-    .send(faultBody(fault, request.id))
+  const fields = faultFields(fault)
+  reply.removeHeader('content-length')
+  // A handler that failed may have set it already, and the order of the fields must not tell.
+  reply.removeHeader('content-type')
+  for (let i = 0; i < fields.length; i += 2) reply.header(fields[i] as string, fields[i + 1])
+  return reply.code(fault.status).send(faultBody(fault, request.id))
 }
 
 /** Fastify's own errors of a bad request, by its code; the rest by status. */

@@ -70,6 +70,11 @@ export async function makeAppServer(config: AppConfig, log: Log): Promise<AppSer
     frameworkErrors: (error, request, reply) => respondFault(faultOf(error), request, reply),
     http: { maxHeaderSize: HEAD_BYTES_MAX, headersTimeout: HEAD_TIMEOUT_MS },
   })
+  // A connection that the gateway keeps would be cut under its next request, which then may not be sent
+  // again: once we are on our way out, each connection ends with its answer.
+  app.addHook('onSend', async (_request, reply) => {
+    if (drain.isDraining) reply.header('connection', 'close')
+  })
   parseForms(app)
   const routes = makeHandle(app, kit, log, metrics)
   await socketRoutes(app, drain, metrics, {

@@ -1,18 +1,12 @@
-import { type Fault, faultBody, toFault } from '../registry/lib/errors.ts'
+import {
+  type Fault,
+  faultBody,
+  faultFields,
+  OWN_ANSWER_FIELDS,
+  toFault,
+} from '../registry/lib/errors.ts'
 import type { Cors } from './cors.ts'
 import type { Exchange } from './exchange.ts'
-
-/** On everything that the gateway answers itself. */
-const OWN_ANSWER_FIELDS = [
-  'cache-control',
-  'no-store',
-  'x-content-type-options',
-  'nosniff',
-  'referrer-policy',
-  'no-referrer',
-  'content-security-policy',
-  "default-src 'none'; frame-ancestors 'none'",
-] as const
 
 export interface AnswerOptions {
   readonly cors: Cors
@@ -31,20 +25,19 @@ export function answerFault(exchange: Exchange, error: unknown, options: AnswerO
     return fault
   }
   const status = fault.code === 'TOKEN_EXPIRED' ? options.expiredTokenStatus : fault.status
-  const headers = ['content-type', 'application/json; charset=utf-8']
-  if (fault.retryAfterS !== undefined) headers.push('retry-after', String(fault.retryAfterS))
-  // RFC 9110 section 15.5.2: a 401 names the scheme.
-  if (status === 401) headers.push('www-authenticate', 'Bearer')
-  answerOwn(exchange, status, headers, faultBody(fault, exchange.requestId), options.cors)
+  const body = faultBody(fault, exchange.requestId)
+  answerOwn(exchange, status, faultFields(fault, status), body, options.cors)
   return fault
 }
 
 export function answerHealthy(exchange: Exchange, cors: Cors): void {
-  answerOwn(exchange, 200, ['content-type', 'application/json'], '{"status":"ok"}', cors)
+  const headers = ['content-type', 'application/json', ...OWN_ANSWER_FIELDS]
+  answerOwn(exchange, 200, headers, '{"status":"ok"}', cors)
 }
 
 export function answerPreflight(exchange: Exchange, cors: Cors): void {
-  answerOwn(exchange, 204, cors.preflightFields(exchange), '', cors)
+  const headers = [...cors.preflightFields(exchange), ...OWN_ANSWER_FIELDS]
+  answerOwn(exchange, 204, headers, '', cors)
 }
 
 function answerOwn(
@@ -54,8 +47,8 @@ function answerOwn(
   body: string,
   cors: Cors,
 ): void {
-  headers.push(...OWN_ANSWER_FIELDS, ...cors.fields(exchange))
   if (exchange.requestId !== '') headers.push('x-request-id', exchange.requestId)
+  headers.push(...cors.fields(exchange))
   exchange.status = status
   exchange.bytesOut = body.length
   exchange.reply.send(status, headers, body)

@@ -168,14 +168,16 @@ export function ownReplica(tenant: Tenant): Replica | null {
   return { origin: url.origin, inFlight: 0, restsUntilMs: 0 }
 }
 
-export function toClientFault({ kind, reason }: UpstreamFault): Fault {
+export function toClientFault({ kind, reason, cause }: UpstreamFault): Fault {
   switch (kind) {
+    case 'queue':
+      return new Fault('UPSTREAM_BUSY', reason)
     case 'connect':
       return new Fault('UPSTREAM_UNREACHABLE', reason)
     case 'timeout':
       return new Fault('UPSTREAM_TIMEOUT', reason)
     case 'request-body':
-      return new Fault('BAD_REQUEST', reason)
+      return cause instanceof Fault ? cause : new Fault('BAD_REQUEST', reason)
     default:
       return new Fault('UPSTREAM_BAD_RESPONSE', reason)
   }

@@ -17,6 +17,8 @@ import { makeCors } from './cors.ts'
 import type { Exchange } from './exchange.ts'
 import { clientAddress } from './forwarded.ts'
 import { handle, type Pipeline } from './handle.ts'
+import { TimerWheel } from './http1/timer-wheel.ts'
+import { Http1UpstreamClient } from './http1/upstream-client.ts'
 import { makeIdentifier } from './identify/identify.ts'
 import { makeIngress } from './ingress.ts'
 import { makeInternalServer } from './internal.ts'
@@ -26,6 +28,7 @@ import { OpenSockets } from './open-sockets.ts'
 import { makeRouter } from './route.ts'
 import { ContextHolder } from './sign.ts'
 import { makeUpgrader } from './upgrade.ts'
+import { ClientByScheme } from './upstream/by-scheme.ts'
 import { ReplicaSet } from './upstream/replicas.ts'
 import { RetryBudget } from './upstream/retry.ts'
 import { UndiciClient } from './upstream/undici-client.ts'
@@ -111,13 +114,26 @@ export async function startGateway(
     },
   })
 
-  const client = new UndiciClient({
-    connectTimeoutMs: config.UPSTREAM_CONNECT_TIMEOUT_MS,
-    headTimeoutMs: config.UPSTREAM_HEAD_TIMEOUT_MS,
-    bodyIdleTimeoutMs: config.UPSTREAM_BODY_IDLE_TIMEOUT_MS,
-    keepAliveTimeoutMs: config.UPSTREAM_IDLE_TIMEOUT_MS,
-    connectionsMax: config.UPSTREAM_CONNECTIONS_MAX,
-  })
+  const wheel = new TimerWheel()
+  const client = new ClientByScheme(
+    new Http1UpstreamClient({
+      wheel,
+      timeouts: {
+        connectMs: config.UPSTREAM_CONNECT_TIMEOUT_MS,
+        headMs: config.UPSTREAM_HEAD_TIMEOUT_MS,
+        bodyIdleMs: config.UPSTREAM_BODY_IDLE_TIMEOUT_MS,
+        idleMs: config.UPSTREAM_IDLE_TIMEOUT_MS,
+      },
+      limits: { connectionsMax: config.UPSTREAM_CONNECTIONS_MAX },
+    }),
+    new UndiciClient({
+      connectTimeoutMs: config.UPSTREAM_CONNECT_TIMEOUT_MS,
+      headTimeoutMs: config.UPSTREAM_HEAD_TIMEOUT_MS,
+      bodyIdleTimeoutMs: config.UPSTREAM_BODY_IDLE_TIMEOUT_MS,
+      keepAliveTimeoutMs: config.UPSTREAM_IDLE_TIMEOUT_MS,
+      connectionsMax: config.UPSTREAM_CONNECTIONS_MAX,
+    }),
+  )
   const replicas = new ReplicaSet(config.APP_UPSTREAMS, log)
   await replicas.start()
   const trusted = config.TRUSTED_PROXIES

@@ -151,7 +151,7 @@ function join(list: string | null, value: string): string {
 }
 
 /** Removes from `forward` what the Connection field lists (RFC 9110 section 7.6.1); Host stays. */
-function dropListed(forward: string[], connection: string): void {
+export function dropListed(forward: string[], connection: string): void {
   // Nearly every client says one of these two, which list no field.
   if (connection === 'keep-alive' || connection === 'close') return
   const listed = new Set(connection.split(',').map(option => option.trim().toLowerCase()))

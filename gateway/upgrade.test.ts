@@ -119,9 +119,9 @@ t.test('WebSocket handshakes pass the same phases as requests', async t => {
     const leaving = open('/api/ws')
     leaving.on('error', () => {})
     const app = await arrived
-    app.on('error', () => {})
+    app.on('error', () => {}).resume()
     leaving.terminate()
-    await once(app, 'close')
+    await once(app, 'end')
     t.equal((await fetch(`${gateway.url}/healthz`)).status, 200)
   })
 

@@ -1,5 +1,6 @@
 import { type ClientRequest, IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import httpProxy from 'http-proxy'
 import type { MintedContext } from '../registry/context.ts'
 import { Fault } from '../registry/lib/errors.ts'
@@ -61,6 +62,7 @@ export function makeUpgrader(options: UpgradeOptions): Upgrader {
       proxyReq = made
       made.on('upgrade', (res, upstreamSocket) => {
         clearTimeout(timer)
+        stopWatching()
         exchange.status = 101
         exchange.upstreamHeadAt = performance.now()
         res.headers = toObject(upgradeFields(res.rawHeaders, exchange.requestId))
@@ -71,7 +73,7 @@ export function makeUpgrader(options: UpgradeOptions): Upgrader {
       proxyReq?.destroy()
       end(new Fault('UPSTREAM_TIMEOUT', 'no answer to the handshake'))
     }, options.handshakeTimeoutMs)
-    socket.on('error', () => {})
+    const stopWatching = watchEarly(socket)
     socket.on('close', () => {
       clearTimeout(timer)
       // http-proxy would let the handshake go on without its client.
@@ -87,6 +89,33 @@ export function makeUpgrader(options: UpgradeOptions): Upgrader {
       clearTimeout(timer)
       relayRefusal(exchange, res, end)
     })
+  }
+}
+
+/** A client may not speak before the 101 (RFC 6455 section 4.1); a little is kept all the same. */
+const EARLY_BYTES_MAX = 16 * 1024
+
+/**
+ * Reads from the client while the handshake is under way, for only a socket that is read from tells
+ * that its peer has left. What came is put back when the returned function is called.
+ */
+function watchEarly(socket: Duplex): () => void {
+  const early: Buffer[] = []
+  let bytes = 0
+  const onData = (chunk: Buffer) => {
+    bytes += chunk.length
+    early.push(chunk)
+    if (bytes > EARLY_BYTES_MAX) socket.destroy()
+  }
+  const onEnd = () => socket.destroy()
+  socket.on('error', () => {})
+  socket.on('data', onData)
+  socket.on('end', onEnd)
+  return () => {
+    socket.off('data', onData)
+    socket.off('end', onEnd)
+    socket.pause()
+    if (bytes > 0) socket.unshift(Buffer.concat(early))
   }
 }
 

@@ -1,8 +1,7 @@
-import { isOwnName } from '../headers.ts'
+import { dropListed, isOwnName } from '../headers.ts'
 
-/** Ends at this hop (RFC 9110 section 7.6.1), or is the engine's to write. */
+/** Ends at this hop (RFC 9110 section 7.6.1), or is the engine's or the gateway's to write. */
 const DROPPED = new Set([
-  'connection',
   'keep-alive',
   'proxy-connection',
   'proxy-authenticate',
@@ -15,6 +14,14 @@ const DROPPED = new Set([
   'x-request-id',
 ])
 
+/** `cors`: dropped where the gateway writes the CORS fields itself. */
+type Kind = 'keep' | 'drop' | 'cors' | 'connection'
+
+/** Apps spell few names: a look-up by the spelling saves folding and judging each again. */
+const SPELLINGS_MAX = 4096
+const SPELLING_CHARS_MAX = 64
+const spellings = new Map<string, Kind>()
+
 /**
  * The fields of an upstream's answer that go to the client: without hop-by-hop fields, what
  * `Connection` lists, and our own names (an app must not leak its context by echoing it).
@@ -24,20 +31,29 @@ const DROPPED = new Set([
  */
 export function cleanResponseHeaders(raw: readonly string[], isCorsOn: boolean): string[] {
   const kept: string[] = []
-  let listed: Set<string> | null = null
-  for (let i = 0; i < raw.length; i += 2) {
-    if ((raw[i] as string).toLowerCase() !== 'connection') continue
-    const options = (raw[i + 1] as string).toLowerCase().split(',')
-    listed = new Set([...(listed ?? []), ...options.map(option => option.trim())])
-  }
+  let connection: string | null = null
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i] as string
-    const lower = name.toLowerCase()
-    if (DROPPED.has(lower) || listed?.has(lower) || isOwnName(lower)) continue
-    if (isCorsOn && lower.startsWith('access-control-')) continue
-    kept.push(name, raw[i + 1] as string)
+    const value = raw[i + 1] as string
+    const kind = spellings.get(name) ?? judge(name)
+    if (kind === 'keep' || (kind === 'cors' && !isCorsOn)) kept.push(name, value)
+    else if (kind === 'connection')
+      connection = connection === null ? value : `${connection}, ${value}`
   }
+  if (connection !== null) dropListed(kept, connection)
   return kept
+}
+
+function judge(spelling: string): Kind {
+  const name = spelling.toLowerCase()
+  let kind: Kind = 'keep'
+  if (name === 'connection') kind = 'connection'
+  else if (DROPPED.has(name) || isOwnName(name)) kind = 'drop'
+  else if (name.startsWith('access-control-')) kind = 'cors'
+  if (spellings.size < SPELLINGS_MAX && spelling.length <= SPELLING_CHARS_MAX) {
+    spellings.set(spelling, kind)
+  }
+  return kind
 }
 
 /** Content-Length of an answer in bytes, or null. */

@@ -176,7 +176,8 @@ const RESET_CODES = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE'])
 function faultOf(error: Error, bodyError: Error | null): UpstreamFault {
   const { code = '', syscall } = error as NodeJS.ErrnoException
   const base = { isUnsent: false, isReused: true, reason: `${code} ${error.message}`.trim() }
-  if (bodyError !== null) return { ...base, kind: 'request-body', reason: bodyError.message }
+  if (bodyError !== null)
+    return { ...base, kind: 'request-body', reason: bodyError.message, cause: bodyError }
   if (code === 'UND_ERR_CONNECT_TIMEOUT' || syscall === 'connect' || syscall === 'getaddrinfo') {
     return { ...base, kind: 'connect', isUnsent: true, isReused: false }
   }

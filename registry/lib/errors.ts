@@ -50,7 +50,7 @@ export const ERRORS = {
     status: 413,
     blame: 'client',
     message: 'The request body is too large.',
-    check: 'LOGIN_BODY_BYTES_MAX for login routes, the tenant limit for others.',
+    check: 'LOGIN_BODY_BYTES_MAX for login routes, the limits of the app for others.',
   },
   BODY_TYPE_UNSUPPORTED: {
     status: 415,
@@ -130,7 +130,7 @@ export const ERRORS = {
     status: 403,
     blame: 'client',
     message: 'Not allowed.',
-    check: 'The origin or the role of the caller.',
+    check: 'The origin of the caller against FRONTEND_URL.',
   },
   NOT_FOUND: {
     status: 404,
@@ -213,6 +213,13 @@ export const ERRORS = {
     message: 'The application took too long to answer.',
     check: 'Slow queries; UPSTREAM_HEAD_TIMEOUT_MS.',
   },
+  UPSTREAM_BUSY: {
+    status: 503,
+    blame: 'upstream',
+    message: 'The service is busy at the moment.',
+    check: 'App replicas too few or too slow; UPSTREAM_CONNECTIONS_MAX.',
+    retryAfterS: 1,
+  },
 
   // Our own faults: 503 and never 500, so that a client may try again.
   REGISTRY_UNAVAILABLE: {
@@ -291,4 +298,31 @@ export function faultBody(fault: Fault, requestId: string): string {
     code: fault.code,
     request_id: requestId,
   })
+}
+
+/** On every answer that Doorman makes itself. */
+export const OWN_ANSWER_FIELDS = [
+  'cache-control',
+  'no-store',
+  'x-content-type-options',
+  'nosniff',
+  'referrer-policy',
+  'no-referrer',
+  'content-security-policy',
+  "default-src 'none'; frame-ancestors 'none'",
+] as const
+
+/**
+ * The fields of every failure, name, value, …: the same in the gateway and in the app, and in this
+ * order, so that nobody learns which of them refused a login (HARDENING B.11).
+ *
+ * @param status where it is not that of the code (EXPIRED_TOKEN_STATUS)
+ */
+export function faultFields(fault: Fault, status = fault.status): string[] {
+  const fields = ['content-type', 'application/json; charset=utf-8']
+  if (fault.retryAfterS !== undefined) fields.push('retry-after', String(fault.retryAfterS))
+  // RFC 9110 section 15.5.2: a 401 names the scheme.
+  if (status === 401) fields.push('www-authenticate', 'Bearer')
+  fields.push(...OWN_ANSWER_FIELDS)
+  return fields
 }

@@ -1,0 +1,553 @@
+import { Socket } from 'node:net'
+import { type ErrorCode, Fault, faultBody } from '../../registry/lib/errors.ts'
+import { blankExchange, type Client, type Exchange, type UpgradeSocket } from '../exchange.ts'
+import { SocketReply } from '../socket-reply.ts'
+import { RequestBody } from './server-body.ts'
+import type { Llhttp, MessageParser } from './server-llhttp.ts'
+import { ServerReply } from './server-reply.ts'
+import { renderReplyHead } from './server-reply-head.ts'
+import { isRefusal, type RequestHead, readRequestHead } from './server-request-head.ts'
+import { UpgradedSocket } from './server-upgraded.ts'
+import { Alarm, type TimerWheel } from './timer-wheel.ts'
+
+export interface ServerTimeouts {
+  /** From a head's first byte (or from the accept) to its last. Standard: 10,000. */
+  readonly headMs: number
+  /** Between two pieces of a request body, while its consumer wants them. Standard: 30,000. */
+  readonly bodyIdleMs: number
+  /** Between an answer and the next request. Standard: 65,000. */
+  readonly keepAliveMs: number
+  /** How long a client may leave a full socket unread. Standard: 60,000. */
+  readonly writeStallMs: number
+  /**
+   * How long, after a client has closed its side, an answer may make no progress: hardly any client
+   * closes one side only, so this is mostly how soon a departure is noticed. Standard: 1,000.
+   */
+  readonly halfCloseMs: number
+  /** How long the client has to take a last answer and close. Standard: 2,000. */
+  readonly lingerMs: number
+}
+
+export interface ServerLimits {
+  /** Request line and fields together. Standard: 16 KiB. */
+  readonly headBytesMax: number
+  /** Header fields. Standard: 100. */
+  readonly headFieldsMax: number
+  /** Bytes of a body that nobody read which are dropped before the connection is given up. Standard: 64 KiB. */
+  readonly dropBytesMax: number
+}
+
+/** What a connection needs of its server. */
+export interface ConnectionHost {
+  readonly wheel: TimerWheel
+  readonly llhttp: Llhttp
+  readonly timeouts: ServerTimeouts
+  readonly limits: ServerLimits
+  /** Shared by all connections: every read is worked off before the next one begins. */
+  readonly readBuffer: Buffer
+  readonly isDraining: boolean
+  date(): string
+  handle(exchange: Exchange): void
+  onRefused(fault: Fault, client: Client): void
+  onDefect(reason: string): void
+  onClosed(connection: ServerConnection): void
+}
+
+/**
+ * `idle`: between requests or within a head. `exchange`: a request is being answered or its unread
+ * body dropped. `linger`: the last answer is out, the client's rest is dropped until it closes.
+ */
+type Phase = 'idle' | 'exchange' | 'linger' | 'upgraded' | 'closed'
+
+/** One client connection: its requests one after the other, each answered before the next is parsed. */
+export class ServerConnection {
+  readonly client: Client
+  readonly #host: ConnectionHost
+  readonly #socket: Socket
+  readonly #alarm: Alarm
+  #phase: Phase = 'idle'
+  #isTaking = false
+  /** The client has closed its side. */
+  #hasPeerEnded = false
+  /** Bytes that came before they were wanted; while there are any, nothing is read. */
+  #pending: Buffer | null = null
+  #isReading = true
+
+  // Of the head under way.
+  #parser: MessageParser | null = null
+  /** The head's bytes of earlier reads. */
+  #headBuffer: Buffer | null = null
+  #headBytes = 0
+
+  // Of the exchange under way.
+  #reply: ServerReply | null = null
+  #body: RequestBody | null = null
+  #isKeepAlive = true
+  #isHttp11 = true
+  isHeadRequest = false
+  #expectsContinue = false
+  #droppedBytes = 0
+  #upgraded: UpgradedSocket | null = null
+
+  /** @param handle of an accepted connection that nothing reads from yet */
+  constructor(host: ConnectionHost, handle: unknown, address: string) {
+    this.#host = host
+    this.client = { address, isTls: false }
+    this.#alarm = new Alarm(() => this.#onAlarm())
+    this.#socket = new Socket({
+      handle: handle as never,
+      allowHalfOpen: true,
+      onread: {
+        buffer: host.readBuffer,
+        callback: (n, bytes) => {
+          this.#onRead(n, bytes as Buffer)
+          return true
+        },
+      },
+    })
+    this.#socket.on('drain', () => this.#onDrain())
+    this.#socket.on('end', () => this.#onPeerEnd())
+    this.#socket.on('finish', () => this.#onFinish())
+    // 'close' follows and does the work.
+    this.#socket.on('error', () => {})
+    this.#socket.on('close', () => this.#close())
+    host.wheel.arm(this.#alarm, host.timeouts.headMs)
+  }
+
+  get isIdle(): boolean {
+    return this.#phase === 'idle' && this.#headBytes === 0
+  }
+
+  date(): string {
+    return this.#host.date()
+  }
+
+  /** For a drain: an idle connection ends now, another one with its answer. */
+  retire(): void {
+    if (this.isIdle) this.#linger()
+    else if (this.#phase === 'exchange') this.#isKeepAlive = false
+  }
+
+  /** Cuts the connection; a client in the midst of an answer sees a reset. */
+  reset(): void {
+    if (this.#phase === 'closed') return
+    this.#socket.resetAndDestroy()
+    this.#close()
+  }
+
+  defect(reason: string): void {
+    this.#host.onDefect(reason)
+    this.reset()
+  }
+
+  // What the reply calls.
+
+  /**
+   * What the answer says about the connection.
+   *
+   * @param isWhole the answer is complete, so nobody will read what is left of the request's body
+   */
+  connectionField(isWhole: boolean): 'close' | 'keep-alive' | null {
+    if (this.#host.isDraining || this.#hasPeerEnded) this.#isKeepAlive = false
+    const body = this.#body
+    if (body !== null && !body.isComplete) {
+      // A client that was not told to continue may send its body or not (RFC 9110 section 10.1.1).
+      if (this.#expectsContinue) this.#isKeepAlive = false
+      if (isWhole && body.left > this.#host.limits.dropBytesMax) this.#isKeepAlive = false
+    }
+    if (!this.#isKeepAlive) return 'close'
+    return this.#isHttp11 ? null : 'keep-alive'
+  }
+
+  closeAfterReply(): void {
+    this.#isKeepAlive = false
+  }
+
+  onWriteStall(): void {
+    this.#host.wheel.arm(this.#alarm, this.#host.timeouts.writeStallMs)
+  }
+
+  onWriteProgress(): void {
+    if (this.#hasPeerEnded) this.#host.wheel.arm(this.#alarm, this.#host.timeouts.halfCloseMs)
+  }
+
+  onReplyDone(): void {
+    if (this.#phase !== 'exchange') return
+    this.#reply = null
+    const body = this.#body
+    if (!this.#isKeepAlive || this.#hasPeerEnded) return this.#linger()
+    if (body !== null && !body.isComplete) {
+      if (this.#expectsContinue) return this.#linger()
+      // The next request stands behind what is left of this one.
+      body.isDropped = true
+      this.#host.wheel.arm(this.#alarm, this.#host.timeouts.lingerMs)
+      this.#pump()
+      return
+    }
+    this.#nextRequest()
+  }
+
+  // What the body calls.
+
+  onBodyFlow(body: RequestBody, isStart: boolean): void {
+    if (body !== this.#body || body.isComplete || this.#phase !== 'exchange') return
+    if (isStart && this.#expectsContinue) {
+      this.#expectsContinue = false
+      if (this.#reply?.isHeadSent === false) {
+        this.#socket.write('HTTP/1.1 100 Continue\r\n\r\n', 'latin1')
+      }
+    }
+    this.#host.wheel.arm(this.#alarm, this.#host.timeouts.bodyIdleMs)
+    this.#pump()
+  }
+
+  onBodyPause(body: RequestBody): void {
+    if (body !== this.#body || body.isComplete || this.#phase !== 'exchange') return
+    this.#host.wheel.disarm(this.#alarm)
+    this.#pauseReading()
+  }
+
+  // Reading.
+
+  #onRead(n: number, bytes: Buffer): void {
+    if (this.#phase === 'idle' || (this.#phase === 'exchange' && this.#pending === null)) {
+      this.#take(bytes, 0, n)
+    } else if (this.#phase === 'exchange') {
+      this.#keep(bytes, 0, n)
+    } else if (this.#phase === 'upgraded') {
+      this.#upgraded?.feed(bytes.subarray(0, n))
+    } else if (this.#phase === 'linger') {
+      this.#droppedBytes += n
+      if (this.#droppedBytes > this.#host.limits.dropBytesMax * 16) this.reset()
+    }
+  }
+
+  /** Works off bytes until they are used up or not wanted yet. */
+  #take(bytes: Buffer, start: number, end: number): void {
+    this.#isTaking = true
+    let at = start
+    while (at < end) {
+      if (this.#phase === 'idle') {
+        at = this.#takeHead(bytes, at, end)
+      } else if (this.#phase === 'exchange' && this.#wantsBody()) {
+        at = this.#takeBody(bytes, at, end)
+      } else {
+        break
+      }
+    }
+    this.#isTaking = false
+    if (at < end) {
+      if (this.#phase === 'exchange') this.#keep(bytes, at, end)
+      else if (this.#phase === 'upgraded') this.#upgraded?.feed(bytes.subarray(at, end))
+    } else if (this.#phase === 'idle' || this.#phase === 'exchange') {
+      this.#resumeReading()
+    }
+  }
+
+  #wantsBody(): boolean {
+    const body = this.#body
+    return body !== null && !body.isComplete && !body.isBroken && body.isFlowing
+  }
+
+  /** Keeps what is not wanted yet, one read at most, and stops reading. */
+  #keep(bytes: Buffer, start: number, end: number): void {
+    const before = this.#pending
+    const kept = Buffer.allocUnsafe((before?.length ?? 0) + end - start)
+    before?.copy(kept)
+    bytes.copy(kept, before?.length ?? 0, start, end)
+    this.#pending = kept
+    this.#pauseReading()
+  }
+
+  /** Goes on with kept bytes, never within the caller's stack, for it is in the midst of its own work. */
+  #pump(): void {
+    if (this.#isTaking) return
+    if (this.#pending !== null) process.nextTick(goOn, this)
+    else this.#resumeReading()
+  }
+
+  /** For `goOn` alone. */
+  workOffPending(): void {
+    const pending = this.#pending
+    if (pending === null || this.#isTaking) return
+    if (this.#phase !== 'idle' && !(this.#phase === 'exchange' && this.#wantsBody())) return
+    this.#pending = null
+    this.#take(pending, 0, pending.length)
+  }
+
+  #pauseReading(): void {
+    if (!this.#isReading) return
+    this.#isReading = false
+    this.#socket.pause()
+  }
+
+  #resumeReading(): void {
+    if (this.#isReading || this.#pending !== null) return
+    const body = this.#body
+    // A paused consumer is what stops the client. A body not yet asked for may fill one read.
+    if (body?.isStarted === true && !body.isComplete && !body.isFlowing) return
+    this.#isReading = true
+    this.#socket.resume()
+  }
+
+  // Heads.
+
+  #takeHead(bytes: Buffer, start: number, end: number): number {
+    const { llhttp, limits, wheel, timeouts } = this.#host
+    this.#parser ??= llhttp.borrow()
+    const parser = this.#parser
+    const room = limits.headBytesMax - this.#headBytes
+    const result = llhttp.execute(parser, bytes, start, Math.min(end, start + room))
+    const at = start + parser.consumed
+    if (result === 'head') {
+      const text =
+        this.#headBuffer === null
+          ? bytes.toString('latin1', start, at)
+          : this.#appendHead(bytes, start, at).toString('latin1', 0, this.#headBytes)
+      this.#headBuffer = null
+      this.#headBytes = 0
+      const head = readRequestHead(text, parser)
+      if (isRefusal(head)) this.#refuse(codeOf(head.status), head.reason, head.status)
+      else this.#open(head)
+      return at
+    }
+    if (result === 'too-many-fields' || (result === 'more' && at - start === room)) {
+      this.#refuse('HEADERS_TOO_LARGE', 'head too large')
+      return end
+    }
+    if (result !== 'more') {
+      this.#refuse('BAD_REQUEST', 'malformed head', result === 'bad-version' ? 505 : 400)
+      return end
+    }
+    if (this.#headBytes === 0) wheel.arm(this.#alarm, timeouts.headMs)
+    this.#appendHead(bytes, start, at)
+    return at
+  }
+
+  #appendHead(bytes: Buffer, start: number, end: number): Buffer {
+    const need = this.#headBytes + end - start
+    let buffer = this.#headBuffer
+    if (buffer === null || buffer.length < need) {
+      buffer = Buffer.allocUnsafe(Math.max(need, 1024, this.#headBytes * 2))
+      this.#headBuffer?.copy(buffer, 0, 0, this.#headBytes)
+      this.#headBuffer = buffer
+    }
+    bytes.copy(buffer, this.#headBytes, start, end)
+    this.#headBytes = need
+    return buffer
+  }
+
+  #open(head: RequestHead): void {
+    const { wheel } = this.#host
+    wheel.disarm(this.#alarm)
+    if (head.length !== null) this.#giveBackParser()
+    this.#phase = 'exchange'
+    this.#isKeepAlive = head.isKeepAlive
+    this.#isHttp11 = head.isHttp11
+    this.isHeadRequest = head.method === 'HEAD'
+    this.#expectsContinue = head.expectsContinue
+    this.#droppedBytes = 0
+    if (head.isUpgrade) return this.#openUpgrade(head)
+    const body = head.length === 0 ? null : new RequestBody(this, head.length)
+    const reply = new ServerReply(this, this.#socket, head.isHttp11)
+    this.#body = body
+    this.#reply = reply
+    const exchange = this.#exchangeOf(head, reply, body, null)
+    if (body !== null) body.exchange = exchange
+    this.#host.handle(exchange)
+  }
+
+  #openUpgrade(head: RequestHead): void {
+    const socket = new UpgradedSocket(this.#socket)
+    this.#phase = 'upgraded'
+    this.#upgraded = socket
+    this.#giveBackParser()
+    this.#host.handle(
+      this.#exchangeOf(head, new SocketReply(socket), null, { socket, head: Buffer.alloc(0) }),
+    )
+  }
+
+  #exchangeOf(
+    head: RequestHead,
+    reply: Exchange['reply'],
+    body: RequestBody | null,
+    upgrade: UpgradeSocket | null,
+  ): Exchange {
+    return {
+      ...blankExchange(),
+      method: head.method,
+      rawTarget: head.target,
+      rawHeaders: head.rawHeaders,
+      client: this.client,
+      body,
+      reply,
+      upgrade,
+      startedAt: performance.now(),
+    }
+  }
+
+  #giveBackParser(): void {
+    if (this.#parser === null) return
+    this.#host.llhttp.giveBack(this.#parser)
+    this.#parser = null
+  }
+
+  #nextRequest(): void {
+    this.#giveBackParser()
+    this.#body = null
+    this.#phase = 'idle'
+    this.#host.wheel.arm(this.#alarm, this.#host.timeouts.keepAliveMs)
+    this.#pump()
+  }
+
+  // Bodies.
+
+  #takeBody(bytes: Buffer, start: number, end: number): number {
+    const body = this.#body as RequestBody
+    const { wheel, timeouts, limits } = this.#host
+    let at: number
+    let isLast: boolean
+    if (body.length !== null) {
+      at = Math.min(end, start + body.left)
+      body.left -= at - start
+      isLast = body.left === 0
+      if (!body.isDropped) {
+        const chunk = Buffer.allocUnsafe(at - start)
+        bytes.copy(chunk, 0, start, at)
+        body.deliver(chunk)
+      }
+    } else {
+      const parser = this.#parser as MessageParser
+      const result = this.#host.llhttp.execute(parser, bytes, start, end)
+      at = start + parser.consumed
+      isLast = result === 'end'
+      const chunk = parser.takeBody()
+      if (chunk !== null) body.deliver(chunk)
+      if (result !== 'end' && result !== 'more') {
+        this.#isKeepAlive = false
+        const isAnswered = body.isDropped
+        body.fail(new Fault('BAD_REQUEST', 'malformed chunk'))
+        if (isAnswered) this.reset()
+        return end
+      }
+    }
+    // The consumer may have answered, cut or paused meanwhile.
+    if (this.#phase !== 'exchange' || this.#body !== body) return at
+    if (isLast) {
+      wheel.disarm(this.#alarm)
+      this.#giveBackParser()
+      body.complete()
+      if (this.#phase === 'exchange' && this.#body === body && this.#reply === null)
+        this.#nextRequest()
+    } else if (body.isDropped) {
+      this.#droppedBytes += at - start
+      if (this.#droppedBytes > limits.dropBytesMax) this.#linger()
+    } else if (body.isFlowing) {
+      wheel.arm(this.#alarm, timeouts.bodyIdleMs)
+    }
+    return at
+  }
+
+  // Ends.
+
+  #onDrain(): void {
+    const reply = this.#reply
+    if (reply === null) return
+    if (this.#hasPeerEnded) this.#host.wheel.arm(this.#alarm, this.#host.timeouts.halfCloseMs)
+    else if (!this.#wantsBody()) this.#host.wheel.disarm(this.#alarm)
+    reply.drained()
+  }
+
+  #onPeerEnd(): void {
+    this.#hasPeerEnded = true
+    if (this.#phase === 'upgraded') {
+      this.#upgraded?.push(null)
+    } else if (this.#phase === 'linger' && !this.#socket.writableFinished) {
+      // The rest of the answer is still on its way out; #onFinish goes on.
+    } else if (this.#phase !== 'exchange' || (this.#body !== null && !this.#body.isComplete)) {
+      this.#socket.destroy()
+      this.#close()
+    } else {
+      this.#isKeepAlive = false
+      this.#host.wheel.arm(this.#alarm, this.#host.timeouts.halfCloseMs)
+    }
+  }
+
+  #onAlarm(): void {
+    const body = this.#body
+    if (this.#phase === 'idle' && this.#headBytes > 0) {
+      this.#refuse('REQUEST_TIMEOUT', 'head too slow')
+    } else if (this.#phase === 'exchange' && this.#wantsBody() && body?.isDropped === false) {
+      this.#isKeepAlive = false
+      body.fail(new Fault('REQUEST_TIMEOUT', 'the body stalled'))
+    } else if (this.#phase === 'idle') {
+      this.#linger()
+    } else {
+      this.reset()
+    }
+  }
+
+  /** Answers what never becomes an exchange, and ends the connection. */
+  #refuse(code: ErrorCode, reason: string, status?: number): void {
+    const fault = new Fault(code, reason)
+    this.#host.onRefused(fault, this.client)
+    const body = faultBody(fault, '')
+    const head = renderReplyHead(
+      status ?? fault.status,
+      ['content-type', 'application/json; charset=utf-8'],
+      Buffer.byteLength(body),
+      'close',
+      this.#host.date(),
+    )
+    this.#socket.write(head + body, 'latin1')
+    this.#linger()
+  }
+
+  /**
+   * Closes our side and drops what the client still sends: closed at once with bytes unread, the
+   * kernel would send a reset that overtakes the answer (RFC 9112 section 9.6).
+   */
+  #linger(): void {
+    if (this.#phase === 'closed' || this.#phase === 'linger') return
+    this.#phase = 'linger'
+    this.#giveBackParser()
+    this.#headBuffer = null
+    this.#headBytes = 0
+    this.#pending = null
+    if (this.#body !== null) this.#body.isDropped = true
+    this.#droppedBytes = 0
+    this.#socket.end()
+    this.#host.wheel.arm(this.#alarm, this.#host.timeouts.writeStallMs)
+    if (this.#hasPeerEnded) return
+    this.#isReading = true
+    this.#socket.resume()
+  }
+
+  /** Our side is closed, all of it handed to the kernel: now the client has `lingerMs` to close its own. */
+  #onFinish(): void {
+    if (this.#phase !== 'linger') return
+    if (this.#hasPeerEnded) this.#socket.destroy()
+    else this.#host.wheel.arm(this.#alarm, this.#host.timeouts.lingerMs)
+  }
+
+  #close(): void {
+    if (this.#phase === 'closed') return
+    this.#phase = 'closed'
+    this.#host.wheel.disarm(this.#alarm)
+    this.#giveBackParser()
+    this.#pending = null
+    this.#headBuffer = null
+    this.#host.onClosed(this)
+    this.#upgraded?.destroy()
+    this.#reply?.gone()
+    this.#body?.fail(new Error('the client left'))
+  }
+}
+
+function codeOf(status: number): ErrorCode {
+  return status === 431 ? 'HEADERS_TOO_LARGE' : 'BAD_REQUEST'
+}
+
+function goOn(connection: ServerConnection): void {
+  connection.workOffPending()
+}

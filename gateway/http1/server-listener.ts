@@ -1,0 +1,183 @@
+import { once } from 'node:events'
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+import type { Fault } from '../../registry/lib/errors.ts'
+import type { Log } from '../../registry/lib/log.ts'
+import type { Client, Exchange } from '../exchange.ts'
+import {
+  type ConnectionHost,
+  ServerConnection,
+  type ServerLimits,
+  type ServerTimeouts,
+} from './server-connection.ts'
+import { Llhttp } from './server-llhttp.ts'
+import { DateClock } from './server-reply-head.ts'
+import { Alarm, TimerWheel } from './timer-wheel.ts'
+
+export interface Http1ServerOptions {
+  /** Gets every request with a sound head. It must answer or cut each one, and must not throw. */
+  readonly handle: (exchange: Exchange) => void
+  readonly log: Log
+  /** Shared with the upstream client of the same process; made here where absent. */
+  readonly wheel?: TimerWheel
+  readonly timeouts?: Partial<ServerTimeouts>
+  readonly limits?: Partial<ServerLimits & AcceptLimits>
+  /** Hears of requests that were refused before they became an exchange. */
+  readonly onRefused?: (fault: Fault, client: Client) => void
+}
+
+export interface AcceptLimits {
+  /** Open connections. Standard: 20,000. */
+  readonly connectionsMax: number
+  /** Open connections from one address. Standard: 20,000: behind a load balancer all have one. */
+  readonly connectionsPerAddressMax: number
+}
+
+const READ_BYTES = 64 * 1024
+
+/** HTTP/1.1 for clients: accepts connections within bounds and lets them go again. */
+export class Http1Server implements ConnectionHost {
+  readonly wheel: TimerWheel
+  readonly llhttp: Llhttp
+  readonly timeouts: ServerTimeouts
+  readonly limits: ServerLimits & AcceptLimits
+  readonly readBuffer = Buffer.allocUnsafeSlow(READ_BYTES)
+  readonly #options: Http1ServerOptions
+  readonly #server: Server
+  readonly #connections = new Set<ServerConnection>()
+  readonly #perAddress = new Map<string, number>()
+  readonly #clock = new DateClock()
+  #isDraining = false
+  #onEmpty: (() => void) | null = null
+  /** Connections turned away by a cap since the start. */
+  turnedAway = 0
+
+  constructor(options: Http1ServerOptions) {
+    this.#options = options
+    this.wheel = options.wheel ?? new TimerWheel()
+    this.timeouts = {
+      headMs: 10_000,
+      bodyIdleMs: 30_000,
+      keepAliveMs: 65_000,
+      writeStallMs: 60_000,
+      halfCloseMs: 1000,
+      lingerMs: 2000,
+      ...options.timeouts,
+    }
+    this.limits = {
+      headBytesMax: 16 * 1024,
+      headFieldsMax: 100,
+      dropBytesMax: 64 * 1024,
+      connectionsMax: 20_000,
+      connectionsPerAddressMax: 20_000,
+      ...options.limits,
+    }
+    this.llhttp = new Llhttp(this.limits.headFieldsMax)
+    this.#server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true })
+    this.#server.on('connection', socket => this.#accept(socket))
+    this.#server.on('error', error => options.log.error({ err: error }, 'listener failed'))
+  }
+
+  get connectionCount(): number {
+    return this.#connections.size
+  }
+
+  get isDraining(): boolean {
+    return this.#isDraining
+  }
+
+  /** Rejects where the port cannot be had. */
+  async listen(port: number, host?: string): Promise<AddressInfo> {
+    this.#server.listen({ port, backlog: 4096, ...(host === undefined ? {} : { host }) })
+    await once(this.#server, 'listening')
+    return this.address
+  }
+
+  get address(): AddressInfo {
+    return this.#server.address() as AddressInfo
+  }
+
+  /**
+   * Accepts no more, ends idle connections at once and the others with the answer under way; what is
+   * still open after `deadlineMs` is cut.
+   */
+  async drain(deadlineMs: number): Promise<void> {
+    this.#isDraining = true
+    this.#server.close()
+    for (const connection of [...this.#connections]) connection.retire()
+    if (this.#connections.size === 0) return
+    const alarm = new Alarm(() => this.#cutAll())
+    this.wheel.arm(alarm, deadlineMs)
+    await new Promise<void>(resolve => {
+      this.#onEmpty = resolve
+    })
+    this.wheel.disarm(alarm)
+  }
+
+  /** Accepts no more and cuts everything. */
+  close(): void {
+    this.#isDraining = true
+    this.#server.close()
+    this.#cutAll()
+  }
+
+  date(): string {
+    return this.#clock.now()
+  }
+
+  handle(exchange: Exchange): void {
+    try {
+      this.#options.handle(exchange)
+    } catch (error) {
+      this.#options.log.error({ err: error }, 'the handler threw')
+      exchange.reply.abort()
+    }
+  }
+
+  onRefused(fault: Fault, client: Client): void {
+    this.#options.log.debug({ reason: fault.reason, client: client.address }, 'request refused')
+    this.#options.onRefused?.(fault, client)
+  }
+
+  onDefect(reason: string): void {
+    this.#options.log.error({ reason }, 'answer cut')
+  }
+
+  onClosed(connection: ServerConnection): void {
+    if (!this.#connections.delete(connection)) return
+    const { address } = connection.client
+    const count = (this.#perAddress.get(address) ?? 1) - 1
+    if (count === 0) this.#perAddress.delete(address)
+    else this.#perAddress.set(address, count)
+    if (this.#connections.size === 0) this.#onEmpty?.()
+  }
+
+  /**
+   * Takes the accepted connection's handle over into a socket that reads into our own buffer: `onread`
+   * is an option of sockets alone, and net.Server has none to pass it on. This saves a 64 KiB
+   * allocation and the stream machinery per read. The first socket is left without a handle.
+   */
+  #accept(accepted: Socket): void {
+    const owner = accepted as Socket & { _handle: unknown }
+    const handle = owner._handle
+    const address = accepted.remoteAddress
+    const { connectionsMax, connectionsPerAddressMax } = this.limits
+    // An address is missing where the client left before it was accepted.
+    if (handle === null || address === undefined || this.#isDraining) {
+      accepted.destroy()
+      return
+    }
+    const count = this.#perAddress.get(address) ?? 0
+    if (this.#connections.size >= connectionsMax || count >= connectionsPerAddressMax) {
+      this.turnedAway++
+      accepted.resetAndDestroy()
+      return
+    }
+    owner._handle = null
+    this.#perAddress.set(address, count + 1)
+    this.#connections.add(new ServerConnection(this, handle, address))
+  }
+
+  #cutAll(): void {
+    for (const connection of [...this.#connections]) connection.reset()
+  }
+}

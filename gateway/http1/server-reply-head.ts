@@ -1,0 +1,55 @@
+import { STATUS_CODES } from 'node:http'
+import { NOT_FIELD_VALUE, TOKEN } from './field-syntax.ts'
+
+/** How the bytes after the head are framed. `no-length`: no framing field at all (204, 1xx). */
+export type ReplyFraming = number | 'chunked' | 'until-close' | 'no-length'
+
+/**
+ * The head of an answer as one latin1 string, or null where a field would break out of its line.
+ *
+ * @param connection value of the Connection field; null: none
+ * @param date value of the Date field
+ */
+export function renderReplyHead(
+  status: number,
+  headers: readonly string[],
+  framing: ReplyFraming,
+  connection: 'close' | 'keep-alive' | null,
+  date: string,
+): string | null {
+  let head = STATUS_LINES.get(status) ?? statusLine(status)
+  for (let i = 0; i + 1 < headers.length; i += 2) {
+    const name = headers[i] as string
+    const value = headers[i + 1] as string
+    if (!TOKEN.test(name) || NOT_FIELD_VALUE.test(value)) return null
+    head += `${name}: ${value}\r\n`
+  }
+  head += `date: ${date}\r\n`
+  if (framing === 'chunked') head += 'transfer-encoding: chunked\r\n'
+  else if (typeof framing === 'number') head += `content-length: ${framing}\r\n`
+  return connection === null ? `${head}\r\n` : `${head}connection: ${connection}\r\n\r\n`
+}
+
+const STATUS_LINES = new Map(
+  Object.keys(STATUS_CODES).map(status => [Number(status), statusLine(Number(status))]),
+)
+
+function statusLine(status: number): string {
+  return `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n`
+}
+
+/** The Date of all answers within one second. */
+export class DateClock {
+  #second = 0
+  #text = ''
+
+  now(): string {
+    const nowMs = Date.now()
+    const second = Math.floor(nowMs / 1000)
+    if (second !== this.#second) {
+      this.#second = second
+      this.#text = new Date(nowMs).toUTCString()
+    }
+    return this.#text
+  }
+}

@@ -1,0 +1,137 @@
+import type { UpstreamFault } from '../upstream/client.ts'
+import { Alarm } from './timer-wheel.ts'
+import type { Http1Call } from './upstream-call.ts'
+import { type ConnectionHost, UpstreamConnection } from './upstream-connection.ts'
+
+export interface PoolLimits {
+  /** Connections to one origin, idle ones included. Standard: 512. */
+  readonly connectionsMax: number
+  /** Calls that wait for a connection of one origin. Standard: 1,024. */
+  readonly queueMax: number
+  /** How long a call waits for a connection. Standard: 2,000. */
+  readonly queueMs: number
+}
+
+/** What a pool needs of its client. */
+export interface PoolHost extends Pick<ConnectionHost, 'wheel' | 'timeouts' | 'readBuffer'> {
+  readonly limits: PoolLimits
+  readonly isClosing: boolean
+  /** The pool holds no connection and no call. */
+  onEmpty(pool: OriginPool): void
+}
+
+/**
+ * The connections to one origin. Last in, first out: a burst's spare connections then grow old and
+ * time out, and the one reused is the least likely to have been closed by the peer meanwhile.
+ */
+export class OriginPool implements ConnectionHost {
+  readonly origin: string
+  readonly authority: string
+  readonly wheel: ConnectionHost['wheel']
+  readonly timeouts: ConnectionHost['timeouts']
+  readonly readBuffer: Buffer
+  readonly #host: PoolHost
+  readonly #address: { host: string; port: number }
+  readonly #idle: UpstreamConnection[] = []
+  readonly #all = new Set<UpstreamConnection>()
+  /** In order of arrival, each with its deadline. */
+  readonly #queue = new Map<Http1Call, Alarm>()
+
+  constructor(host: PoolHost, origin: string) {
+    const url = new URL(origin)
+    if (url.protocol !== 'http:') throw new TypeError(`not an http origin: ${origin}`)
+    this.origin = origin
+    this.authority = url.host
+    // An IPv6 address stands in brackets in a URL and without them in a socket address.
+    this.#address = {
+      host: url.hostname.replace(/^\[|\]$/g, ''),
+      port: url.port === '' ? 80 : Number(url.port),
+    }
+    this.#host = host
+    this.wheel = host.wheel
+    this.timeouts = host.timeouts
+    this.readBuffer = host.readBuffer
+  }
+
+  get connectionCount(): number {
+    return this.#all.size
+  }
+
+  get queueLength(): number {
+    return this.#queue.size
+  }
+
+  dispatch(call: Http1Call): void {
+    for (;;) {
+      const connection = this.#idle.pop()
+      if (connection === undefined) break
+      if (connection.isUsable) return connection.start(call)
+      connection.cut()
+    }
+    if (this.#all.size < this.#host.limits.connectionsMax) this.#open(call)
+    else if (this.#queue.size < this.#host.limits.queueMax) this.#enqueue(call)
+    else process.nextTick(failCall, call, unsent('queue', 'connection queue full'))
+  }
+
+  closeIdle(): void {
+    for (const connection of this.#idle.splice(0)) connection.cut()
+  }
+
+  onFree(connection: UpstreamConnection): void {
+    const next = this.#takeQueued()
+    if (next !== null) connection.start(next)
+    else if (this.#host.isClosing) connection.cut()
+    else this.#idle.push(connection)
+  }
+
+  onClosed(connection: UpstreamConnection): void {
+    if (!this.#all.delete(connection)) return
+    const at = this.#idle.indexOf(connection)
+    if (at >= 0) this.#idle.splice(at, 1)
+    const next = this.#takeQueued()
+    if (next !== null) this.#open(next)
+    this.#reportEmpty()
+  }
+
+  #open(call: Http1Call): void {
+    this.#all.add(new UpstreamConnection(this, this.#address, call))
+  }
+
+  #enqueue(call: Http1Call): void {
+    const alarm = new Alarm(() => {
+      call.fail(unsent('queue', `no free connection within ${this.#host.limits.queueMs} ms`))
+    })
+    call.leaveQueue = () => {
+      this.#dequeue(call, alarm)
+      this.#reportEmpty()
+    }
+    this.#queue.set(call, alarm)
+    this.wheel.arm(alarm, this.#host.limits.queueMs)
+  }
+
+  #takeQueued(): Http1Call | null {
+    for (const [call, alarm] of this.#queue) {
+      this.#dequeue(call, alarm)
+      return call
+    }
+    return null
+  }
+
+  #dequeue(call: Http1Call, alarm: Alarm): void {
+    call.leaveQueue = null
+    this.wheel.disarm(alarm)
+    this.#queue.delete(call)
+  }
+
+  #reportEmpty(): void {
+    if (this.#all.size === 0 && this.#queue.size === 0) this.#host.onEmpty(this)
+  }
+}
+
+function unsent(kind: UpstreamFault['kind'], reason: string): UpstreamFault {
+  return { kind, isUnsent: true, isReused: false, reason }
+}
+
+function failCall(call: Http1Call, fault: UpstreamFault): void {
+  call.fail(fault)
+}

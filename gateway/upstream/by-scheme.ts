@@ -1,0 +1,21 @@
+import type { UpstreamCall, UpstreamClient, UpstreamRequest, UpstreamSink } from './client.ts'
+
+/** Plain HTTP by our own engine; `https:` by undici, which verifies certificates. */
+export class ClientByScheme implements UpstreamClient {
+  readonly #plain: UpstreamClient
+  readonly #secure: UpstreamClient
+
+  constructor(plain: UpstreamClient, secure: UpstreamClient) {
+    this.#plain = plain
+    this.#secure = secure
+  }
+
+  send(origin: string, request: UpstreamRequest, sink: UpstreamSink): UpstreamCall {
+    const client = origin.startsWith('http:') ? this.#plain : this.#secure
+    return client.send(origin, request, sink)
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#plain.close(), this.#secure.close()])
+  }
+}
