@@ -70,10 +70,11 @@ export async function makeAppServer(config: AppConfig, log: Log): Promise<AppSer
     frameworkErrors: (error, request, reply) => respondFault(faultOf(error), request, reply),
     http: { maxHeaderSize: HEAD_BYTES_MAX, headersTimeout: HEAD_TIMEOUT_MS },
   })
-  // A connection that the gateway keeps would be cut under its next request, which then may not be sent
-  // again: once we are on our way out, each connection ends with its answer.
+  // Fastify says so to what arrives after the listener is closed; a request that was in flight by then
+  // would keep its connection, and that the process, until the drain's deadline. Not earlier: the gateway
+  // would open new connections, and those not yet accepted are reset when the listener closes.
   app.addHook('onSend', async (_request, reply) => {
-    if (drain.isDraining) reply.header('connection', 'close')
+    if (drain.isDraining && !app.server.listening) reply.header('connection', 'close')
   })
   parseForms(app)
   const routes = makeHandle(app, kit, log, metrics)

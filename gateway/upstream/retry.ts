@@ -1,13 +1,16 @@
 import type { UpstreamFault } from './client.ts'
 
-/** Methods that may run twice without harm (RFC 9110 section 9.2.2). */
-const IDEMPOTENT = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])
+/** Methods that change nothing, and those that may run twice without harm (RFC 9110 section 9.2). */
+const SAFE = new Set(['GET', 'HEAD', 'OPTIONS'])
+const IDEMPOTENT = new Set(['PUT', 'DELETE'])
 const ATTEMPTS_MAX = 2
 
 /**
  * True where a failed attempt may be made once more: nothing of the answer reached the client, and
- * either the replica provably never got a byte, or an idempotent request without a streamed body met
- * a connection that had been idle (its reset was most likely the idle time-out of the peer).
+ * either the replica provably never got a byte, or the connection was reset under a request without
+ * a streamed body that is safe, or that is idempotent and met a connection that had been idle (its
+ * reset was most likely the idle time-out of the peer). A fresh connection is reset where a replica
+ * that is leaving closes its listener before it has accepted it.
  */
 export function mayRetry(
   fault: UpstreamFault,
@@ -17,7 +20,8 @@ export function mayRetry(
 ): boolean {
   if (attempts >= ATTEMPTS_MAX || !isBodyReplayable) return false
   if (fault.isUnsent) return true
-  return fault.kind === 'reset' && fault.isReused && IDEMPOTENT.has(method)
+  if (fault.kind !== 'reset') return false
+  return SAFE.has(method) || (fault.isReused && IDEMPOTENT.has(method))
 }
 
 /** One retry for so many requests (20 %), so that a sick fleet does not get double the load. */

@@ -1,3 +1,4 @@
+import { webcrypto } from 'node:crypto'
 import t from 'tap'
 import {
   DUMMY_PASSWORD_HASH,
@@ -33,4 +34,22 @@ t.test('what is no hash, and what is too long, is false and no error', async t =
   }
   const long = 'x'.repeat(PASSWORD_BYTES_MAX + 1)
   t.equal(await verifyPassword(await hashPassword(long), long), false)
+})
+
+t.test('a storm of logins leaves the process threads for other work', async t => {
+  const { subtle } = webcrypto
+  const key = await subtle.importKey('raw', Buffer.from('p'), 'PBKDF2', false, ['deriveBits'])
+  let done = 0
+  const storm = Promise.all(
+    Array.from({ length: 40 }, async () => {
+      await verifyPassword(DUMMY_PASSWORD_HASH, 'x')
+      done += 1
+    }),
+  )
+  // What node-postgres does for each new connection (SCRAM-SHA-256).
+  const scram = { name: 'PBKDF2', hash: 'SHA-256', salt: Buffer.alloc(16), iterations: 4096 }
+  await subtle.deriveBits(scram, key, 256)
+  t.ok(done < 20, `connected after ${done} of 40`)
+  await storm
+  t.equal(done, 40, 'and all have their turn')
 })

@@ -20,15 +20,39 @@ export const DUMMY_PASSWORD_HASH =
 
 /** A PHC string (`$argon2id$v=19$m=19456,t=2,p=1$…`) with a salt of its own. */
 export function hashPassword(password: string): Promise<string> {
-  return hash(password, ARGON2ID)
+  return inTurn(() => hash(password, ARGON2ID))
 }
 
 /** False also where `hashed` is no hash that Argon2 knows; never throws. */
 export async function verifyPassword(hashed: string, password: string): Promise<boolean> {
   if (Buffer.byteLength(password) > PASSWORD_BYTES_MAX) return false
   try {
-    return await verify(hashed, password)
+    return await inTurn(() => verify(hashed, password))
   } catch {
     return false
+  }
+}
+
+/**
+ * How many are hashed at one time. They run on the four threads that libuv has for the whole process, and
+ * there the key of every new database connection is derived too (SCRAM), and host names are looked up:
+ * with all threads taken, a storm of logins at one tenant keeps every tenant from connecting.
+ */
+const AT_ONCE = 2
+
+let running = 0
+/** Bounded by the requests that are in flight: each waits at most once. */
+const waiting: (() => void)[] = []
+
+async function inTurn<T>(work: () => Promise<T>): Promise<T> {
+  // A slot is handed on, never free in between, so that nobody overtakes who waits.
+  if (running < AT_ONCE) running += 1
+  else await new Promise<void>(resolve => waiting.push(resolve))
+  try {
+    return await work()
+  } finally {
+    const next = waiting.shift()
+    if (next === undefined) running -= 1
+    else next()
   }
 }
