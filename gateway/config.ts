@@ -1,5 +1,6 @@
 import { createPrivateKey } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import type { JWK } from 'jose'
 import { z } from 'zod'
 import { commonEnv, EnvError, int, list, parsed, port, readEnv, url } from '../registry/lib/env.ts'
@@ -13,6 +14,11 @@ const ENV = {
   ...commonEnv,
   PORT: port(9090),
   HOST: text().default('0.0.0.0'),
+  // Each worker is a whole gateway: what is per process below counts as often as there are workers.
+  // The Registry sees workers × (REGISTRY_DB_POOL_MAX + 1 listener) connections and a replica up to
+  // workers × UPSTREAM_CONNECTIONS_MAX; a rolling restart adds one share. The caches and the caps on
+  // clients' connections are per worker too.
+  GATEWAY_WORKERS: parsed(text().default('1'), readWorkers),
   ADMIN_PORT: port(9091),
   ADMIN_HOST: text().default('127.0.0.1'),
   APP_UPSTREAMS: parsed(text(), readUpstreams),
@@ -40,6 +46,8 @@ const ENV = {
   HEAD_FIELDS_MAX: int(10, 1000, 100),
   LOGIN_BODY_BYTES_MAX: int(256, 1_048_576, 65_536),
   HEAD_TIMEOUT_MS: int(100, 600_000, 10_000),
+  CLIENT_CONNECTIONS_MAX: int(1, 1_000_000, 20_000),
+  CLIENT_CONNECTIONS_PER_ADDRESS_MAX: int(1, 1_000_000, 20_000),
   BODY_IDLE_TIMEOUT_MS: int(100, 3_600_000, 30_000),
   CLIENT_IDLE_TIMEOUT_MS: int(100, 3_600_000, 75_000),
   UPSTREAM_CONNECT_TIMEOUT_MS: int(10, 60_000, 1000),
@@ -98,6 +106,16 @@ function weakSecrets(env: NodeJS.ProcessEnv): string[] {
     weak.push('JWT_SECRET_REFRESH_TOKEN must differ from JWT_SECRET_ACCESS_TOKEN')
   }
   return weak
+}
+
+const WORKERS_MAX = 256
+
+function readWorkers(value: string): number {
+  const workers = value === 'auto' ? availableParallelism() : Number(value)
+  if (!/^(auto|\d+)$/.test(value) || workers < 1 || workers > WORKERS_MAX) {
+    throw new Error(`must be auto or a whole number from 1 to ${WORKERS_MAX}`)
+  }
+  return workers
 }
 
 function readUpstreams(value: string): readonly string[] {

@@ -111,10 +111,8 @@ export interface Reply {
   readonly isHeadSent: boolean
   /** True once the last byte was handed to the socket, or the exchange was cut. */
   readonly isDone: boolean
-  /** Called when the client left before the answer was complete. At most once. */
-  onGone: (() => void) | null
-  /** Called when `write` may go on after it returned false. */
-  onDrain: (() => void) | null
+  /** Hears of the client until the answer is complete. */
+  listener: ReplyListener | null
   /** A complete answer, in one write. A request body not read yet is discarded or the connection closed. */
   send(status: number, headers: readonly string[], body: Buffer | string): void
   /**
@@ -129,19 +127,40 @@ export interface Reply {
     length: number | null,
     isBodyless: boolean,
   ): void
-  /** False: the socket is full, wait for `onDrain`. */
+  /** False: the socket is full, wait for `onReplyDrain`. */
   write(chunk: Buffer): boolean
   end(): void
   /** Cuts the connection, so that the client sees an abort and never a clean end (RFC 9112 section 8). */
   abort(): void
 }
 
-/** The fields that the pipeline sets, before it set them. An engine spreads or assigns its own over it. */
-export function blankExchange(): Omit<
-  Exchange,
-  'method' | 'rawTarget' | 'rawHeaders' | 'client' | 'body' | 'reply' | 'upgrade' | 'startedAt'
-> {
+/** Who writes a streamed answer. */
+export interface ReplyListener {
+  /** The client left before the answer was complete. At most once. */
+  onReplyGone(): void
+  /** `write` may go on after it returned false. */
+  onReplyDrain(): void
+}
+
+/** A new exchange of an engine: one literal, so that all have one shape. `startedAt` is now. */
+export function makeExchange(
+  method: string,
+  rawTarget: string,
+  rawHeaders: readonly string[],
+  client: Client,
+  body: BodySource | null,
+  reply: Reply,
+  upgrade: UpgradeSocket | null,
+): Exchange {
   return {
+    method,
+    rawTarget,
+    rawHeaders,
+    client,
+    body,
+    reply,
+    upgrade,
+    startedAt: performance.now(),
     head: null as unknown as Head,
     requestId: '',
     isForeignRequestId: false,

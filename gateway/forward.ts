@@ -2,7 +2,7 @@ import type { MintedContext } from '../registry/context.ts'
 import { Fault } from '../registry/lib/errors.ts'
 import type { Tenant } from '../registry/tenant.ts'
 import type { Cors } from './cors.ts'
-import type { Exchange } from './exchange.ts'
+import type { Exchange, ReplyListener } from './exchange.ts'
 import { addForwarded, type TrustedProxies } from './forwarded.ts'
 import { attemptIdOf, continueTrace } from './request-id.ts'
 import { addContextHeaders } from './sign.ts'
@@ -56,7 +56,7 @@ export function forward(
 }
 
 /** One exchange between client and replica; alive until `finish` is called, exactly once. */
-class Forwarding implements UpstreamSink {
+class Forwarding implements UpstreamSink, ReplyListener {
   readonly #exchange: Exchange
   readonly #context: MintedContext
   readonly #options: ForwardOptions
@@ -70,8 +70,7 @@ class Forwarding implements UpstreamSink {
     this.#context = context
     this.#options = options
     this.#finish = finish
-    exchange.reply.onGone = () => this.#onClientGone()
-    exchange.reply.onDrain = () => this.#call?.resume()
+    exchange.reply.listener = this
   }
 
   /** @param failed the replica of the attempt before */
@@ -142,7 +141,11 @@ class Forwarding implements UpstreamSink {
     this.#end(toClientFault(fault))
   }
 
-  #onClientGone(): void {
+  onReplyDrain(): void {
+    this.#call?.resume()
+  }
+
+  onReplyGone(): void {
     this.#call?.abort()
     this.#exchange.errorReason = 'the client left'
     this.#end(null)
@@ -152,8 +155,7 @@ class Forwarding implements UpstreamSink {
     if (this.#isOver) return
     this.#isOver = true
     if (this.#replica !== null) this.#replica.inFlight--
-    this.#exchange.reply.onGone = null
-    this.#exchange.reply.onDrain = null
+    this.#exchange.reply.listener = null
     this.#finish(this.#exchange, error)
   }
 }

@@ -1,11 +1,10 @@
 import t from 'tap'
-import { blankExchange, type Exchange } from './exchange.ts'
+import type { Exchange } from './exchange.ts'
 import { addForwarded, clientAddress, makeTrustedProxies } from './forwarded.ts'
 import { cleanHeaders } from './headers.ts'
 
 const exchange = (address: string, ...raw: string[]) =>
   ({
-    ...blankExchange(),
     client: { address, isTls: false },
     head: cleanHeaders(['host', 'api.example', ...raw], 100),
   }) as Exchange

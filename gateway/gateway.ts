@@ -1,6 +1,6 @@
-import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
+import type { Registry } from 'prom-client'
 import { TenantCache } from '../registry/cache.ts'
 import { makeContextMinter } from '../registry/context.ts'
 import { Keyring } from '../registry/envelope.ts'
@@ -16,12 +16,12 @@ import type { GatewayConfig } from './config.ts'
 import { makeCors } from './cors.ts'
 import type { Exchange } from './exchange.ts'
 import { clientAddress } from './forwarded.ts'
-import { handle, type Pipeline } from './handle.ts'
+import { makeHandle, type Pipeline } from './handle.ts'
+import { Http1Server } from './http1/server-listener.ts'
 import { TimerWheel } from './http1/timer-wheel.ts'
 import { Http1UpstreamClient } from './http1/upstream-client.ts'
 import { makeIdentifier } from './identify/identify.ts'
-import { makeIngress } from './ingress.ts'
-import { makeInternalServer } from './internal.ts'
+import { secretKey } from './identify/token.ts'
 import { LoginPace } from './login-pace.ts'
 import { makeMetrics } from './metrics.ts'
 import { OpenSockets } from './open-sockets.ts'
@@ -35,9 +35,24 @@ import { UndiciClient } from './upstream/undici-client.ts'
 
 export interface Gateway {
   readonly publicAddress: AddressInfo
-  readonly internalAddress: AddressInfo
-  /** Not ready first, then no new connection; requests in flight have `drainMs` to end. */
-  stop(drainMs: number): Promise<void>
+  readonly metrics: Registry
+  /** null: ready; else what is missing, in words. */
+  readonly whyNotReady: () => string | null
+  /**
+   * Not ready first, then no new connection; requests in flight have `drainMs` to end. Idle clients are
+   * let go after `idleGraceMs` (default 0) of that: until then each gets one more answer, with which
+   * its connection ends, so that a request that crosses the end of its connection is rare.
+   */
+  stop(drainMs: number, idleGraceMs?: number): Promise<void>
+}
+
+export interface GatewayHooks {
+  /** A wrong master key, found when the Registry could be asked. */
+  onFatal(error: Error): void
+  /** The Registry was reached: tenants can be served. */
+  onReady?(): void
+  /** The public port is opened once this resolves with its number. */
+  beforeListen?(): Promise<number>
 }
 
 const REGISTRY_RETRY_MS = 1000
@@ -47,13 +62,11 @@ const DRAIN_POLL_MS = 20
 /**
  * Builds the whole gateway and listens. Resolves when it listens, also while the Registry is down: it
  * then is live but not ready, and answers 503 until the Registry is back.
- *
- * @param onFatal a wrong master key, found when the Registry could be asked
  */
 export async function startGateway(
   config: GatewayConfig,
   log: Log,
-  onFatal: (error: Error) => void,
+  hooks: GatewayHooks,
 ): Promise<Gateway> {
   const keyring = await Keyring.derive([
     config.MASTER_ENCRYPTION_KEY,
@@ -146,16 +159,16 @@ export async function startGateway(
     registryContactAgeS: () =>
       watch.lastContactAtMs === null ? 0 : (Date.now() - watch.lastContactAtMs) / 1000,
   })
-  const buffers = (secrets: readonly string[]) => secrets.map(secret => Buffer.from(secret))
+  const keysOf = (secrets: readonly string[]) => secrets.map(secretKey)
   const pipeline: Pipeline = {
     headFieldsMax: config.HEAD_FIELDS_MAX,
     router: makeRouter(config.ROUTES_FILE),
     identifier: makeIdentifier({
-      accessSecrets: buffers([
+      accessSecrets: keysOf([
         config.JWT_SECRET_ACCESS_TOKEN,
         ...config.JWT_SECRET_ACCESS_TOKEN_PREVIOUS,
       ]),
-      refreshSecrets: buffers([
+      refreshSecrets: keysOf([
         config.JWT_SECRET_REFRESH_TOKEN,
         ...config.JWT_SECRET_REFRESH_TOKEN_PREVIOUS,
       ]),
@@ -185,70 +198,63 @@ export async function startGateway(
     },
   }
 
-  const ingress = makeIngress(
-    {
+  const handle = makeHandle(pipeline)
+  const ingress = new Http1Server({
+    wheel,
+    log,
+    timeouts: {
+      headMs: config.HEAD_TIMEOUT_MS,
+      bodyIdleMs: config.BODY_IDLE_TIMEOUT_MS,
+      keepAliveMs: config.CLIENT_IDLE_TIMEOUT_MS,
+    },
+    limits: {
       headBytesMax: config.HEAD_BYTES_MAX,
-      headTimeoutMs: config.HEAD_TIMEOUT_MS,
-      bodyIdleTimeoutMs: config.BODY_IDLE_TIMEOUT_MS,
-      keepAliveTimeoutMs: config.CLIENT_IDLE_TIMEOUT_MS,
-      isDraining: () => isDraining,
+      headFieldsMax: config.HEAD_FIELDS_MAX,
+      connectionsMax: config.CLIENT_CONNECTIONS_MAX,
+      connectionsPerAddressMax: config.CLIENT_CONNECTIONS_PER_ADDRESS_MAX,
     },
-    exchange => {
+    handle(exchange) {
       inFlight++
-      handle(exchange, pipeline)
+      handle(exchange)
     },
-  )
-  const internal = makeInternalServer({
-    metrics: metrics.registry,
-    whyNotReady: () =>
-      isDraining ? 'draining' : isOpen ? null : 'the Registry was not reached yet',
+    onRefused: fault => metrics.refuse(fault),
   })
-
   const openWhenRegistryAnswers = async () => {
     while (!isOpen && !isDraining) {
       try {
         await checkMasterKey(store, keyring)
         isOpen = true
         log.info('Registry reached, ready')
+        hooks.onReady?.()
       } catch (error) {
-        if (error instanceof KeyCheckError) return onFatal(error)
+        if (error instanceof KeyCheckError) return hooks.onFatal(error)
         log.warn({ err: error }, 'Registry not reached')
         await delay(REGISTRY_RETRY_MS)
       }
     }
   }
 
-  await listen(internal, config.ADMIN_PORT, config.ADMIN_HOST)
-  await listen(ingress, config.PORT, config.HOST)
   watch.start()
   void openWhenRegistryAnswers()
+  const port = (await hooks.beforeListen?.()) ?? config.PORT
+  await ingress.listen(port, config.HOST)
 
   return {
-    publicAddress: ingress.address() as AddressInfo,
-    internalAddress: internal.address() as AddressInfo,
-    async stop(drainMs) {
+    publicAddress: ingress.address,
+    metrics: metrics.registry,
+    whyNotReady: () =>
+      isDraining ? 'draining' : isOpen ? null : 'the Registry was not reached yet',
+    async stop(drainMs, idleGraceMs = 0) {
       isDraining = true
-      ingress.close()
-      ingress.closeIdleConnections()
       const deadline = performance.now() + drainMs
+      const drained = ingress.drain(drainMs, idleGraceMs)
+      if (idleGraceMs > 0) await Promise.race([drained, delay(Math.min(idleGraceMs, drainMs))])
       while (inFlight > sockets.count && performance.now() < deadline) await delay(DRAIN_POLL_MS)
       sockets.close()
-      ingress.closeAllConnections()
+      await drained
       replicas.stop()
       await Promise.all([watch.stop(), client.close()])
       await store.close()
-      internal.close()
-      internal.closeAllConnections()
     },
   }
-}
-
-function listen(server: Server, port: number, host: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(port, host, () => {
-      server.off('error', reject)
-      resolve()
-    })
-  })
 }

@@ -32,7 +32,17 @@ export interface Pipeline {
  * The life of a request: head → route → identify → resolve → sign → forward, then meter and log.
  * Where token, tenant and context are all at hand (nearly always) it runs through without a promise.
  */
-export function handle(exchange: Exchange, pipeline: Pipeline): void {
+export function makeHandle(parts: Pipeline): (exchange: Exchange) => void {
+  const pipeline: Running = { ...parts, onEnd: (ended, error) => finish(ended, error, pipeline) }
+  return exchange => handle(exchange, pipeline)
+}
+
+interface Running extends Pipeline {
+  /** Made once and not for each request. */
+  readonly onEnd: Finish
+}
+
+function handle(exchange: Exchange, pipeline: Running): void {
   try {
     if (!beginExchange(exchange, pipeline)) return
     const { identifier, tenants } = pipeline
@@ -45,7 +55,7 @@ export function handle(exchange: Exchange, pipeline: Pipeline): void {
 }
 
 /** The same, where a body has to be read or the Registry asked. */
-async function handleSlowly(exchange: Exchange, pipeline: Pipeline): Promise<void> {
+async function handleSlowly(exchange: Exchange, pipeline: Running): Promise<void> {
   try {
     if (exchange.tenantRef === null) await pipeline.identifier.identify(exchange)
     await resolve(exchange, pipeline.tenants)
@@ -87,7 +97,7 @@ function isWebSocket({ method, head }: Exchange): boolean {
   return method === 'GET' && head.upgrade?.trim().toLowerCase() === 'websocket'
 }
 
-function sign(exchange: Exchange, pipeline: Pipeline): void {
+function sign(exchange: Exchange, pipeline: Running): void {
   const tenant = exchange.tenant as Tenant
   const nowMs = Date.now()
   const context = pipeline.contexts.peek(tenant, nowMs)
@@ -104,11 +114,10 @@ function sign(exchange: Exchange, pipeline: Pipeline): void {
   )
 }
 
-function send(exchange: Exchange, context: MintedContext, pipeline: Pipeline): void {
+function send(exchange: Exchange, context: MintedContext, pipeline: Running): void {
   if (exchange.reply.isDone) return finish(exchange, null, pipeline)
-  const onEnd: Finish = (ended, error) => finish(ended, error, pipeline)
-  if (exchange.upgrade !== null) pipeline.upgrader(exchange, context, onEnd)
-  else forward(exchange, context, pipeline.forward, onEnd)
+  if (exchange.upgrade !== null) pipeline.upgrader(exchange, context, pipeline.onEnd)
+  else forward(exchange, context, pipeline.forward, pipeline.onEnd)
 }
 
 function finish(exchange: Exchange, error: unknown, pipeline: Pipeline): void {

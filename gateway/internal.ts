@@ -1,14 +1,29 @@
-import { createServer, type Server } from 'node:http'
-import type { Registry } from 'prom-client'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 
-export interface InternalOptions {
-  readonly metrics: Registry
+/** What the internal listener shows: of one gateway, or of all workers as one. */
+export interface InternalView {
+  readonly contentType: string
+  metrics(): Promise<string>
   /** null: ready; else what is missing, in words. */
-  readonly whyNotReady: () => string | null
+  whyNotReady(): string | null
 }
 
-/** The internal listener: `/livez`, `/readyz`, `/metrics`. Never exposed to tenants. */
-export function makeInternalServer({ metrics, whyNotReady }: InternalOptions): Server {
+export interface InternalListener {
+  readonly address: AddressInfo
+  close(): void
+}
+
+/**
+ * The internal listener: `/livez`, `/readyz`, `/metrics`. Never exposed to tenants. Rejects where the
+ * port cannot be had.
+ */
+export async function startInternal(
+  view: InternalView,
+  port: number,
+  host: string,
+): Promise<InternalListener> {
   const server = createServer({ requestTimeout: 10_000, headersTimeout: 10_000 }, (req, res) => {
     const answer = (status: number, type: string, body: string) => {
       res.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' }).end(body)
@@ -19,13 +34,13 @@ export function makeInternalServer({ metrics, whyNotReady }: InternalOptions): S
       case '/livez':
         return answer(200, 'application/json', '{"status":"ok"}')
       case '/readyz': {
-        const reason = whyNotReady()
+        const reason = view.whyNotReady()
         const body = JSON.stringify(reason === null ? { status: 'ok' } : { status: 'no', reason })
         return answer(reason === null ? 200 : 503, 'application/json', body)
       }
       case '/metrics':
-        metrics.metrics().then(
-          text => answer(200, metrics.contentType, text),
+        view.metrics().then(
+          text => answer(200, view.contentType, text),
           () => answer(503, 'text/plain', ''),
         )
         return
@@ -34,5 +49,13 @@ export function makeInternalServer({ metrics, whyNotReady }: InternalOptions): S
     }
   })
   server.on('clientError', (_error, socket) => socket.destroy())
-  return server
+  server.listen(port, host)
+  await once(server, 'listening')
+  return {
+    address: server.address() as AddressInfo,
+    close() {
+      server.close()
+      server.closeAllConnections()
+    },
+  }
 }

@@ -1,21 +1,93 @@
+import cluster, { type Worker } from 'node:cluster'
+import { parseArgs } from 'node:util'
 import { onTermination, runMain } from '../registry/lib/lifecycle.ts'
-import { bufferedStdout, makeLog } from '../registry/lib/log.ts'
+import { bufferedStdout, type Log, makeLog, sharedStdout } from '../registry/lib/log.ts'
 import { requireSafeRuntime } from '../registry/lib/runtime.ts'
-import { readGatewayConfig } from './config.ts'
+import { Primary } from './cluster-primary.ts'
+import { giveUp, runWorker } from './cluster-worker.ts'
+import { type GatewayConfig, readGatewayConfig } from './config.ts'
 import { startGateway } from './gateway.ts'
+import { startInternal } from './internal.ts'
+
+/**
+ * How long idle client connections stay open in a drain: a request that is on its way over one meets
+ * an answer with `Connection: close` and not a closed connection.
+ */
+const IDLE_GRACE_MS = 1000
 
 runMain(async () => {
+  const { worker } = cluster
+  if (worker !== undefined) return startWorker(worker).catch(giveUp)
   requireSafeRuntime()
-  const { config, warnings } = readGatewayConfig(process.env)
-  const log = makeLog('gateway', config.LOG_LEVEL, bufferedStdout())
+  const { config, warnings } = readGatewayConfig(environment())
+  const isAlone = config.GATEWAY_WORKERS === 1
+  const log = isAlone
+    ? makeLog('gateway', config.LOG_LEVEL, bufferedStdout())
+    : makeLog('gateway', config.LOG_LEVEL, sharedStdout()).child({ primary: true })
   for (const warning of warnings) log.warn(`${warning} (refused in production)`)
-  const gateway = await startGateway(config, log, error => {
-    process.stderr.write(`doorman: ${error.message}\n`)
-    process.exit(1)
-  })
-  log.info({ address: gateway.publicAddress, internal: gateway.internalAddress }, 'listening')
-  // The supervisor's deadline is a second later: what is left to do after the drain fits into it.
-  onTermination(log, config.DRAIN_TIMEOUT_MS, () =>
-    gateway.stop(Math.max(0, config.DRAIN_TIMEOUT_MS - 1000)),
-  )
+  await (isAlone ? runAlone(config, log) : runPrimary(config, log))
 })
+
+/** The primary has found the environment valid; a file that it names may be another since. */
+async function startWorker(worker: Worker): Promise<void> {
+  const { config } = readGatewayConfig(environment())
+  const log = makeLog('gateway', config.LOG_LEVEL, sharedStdout())
+  await runWorker(worker, config, log.child({ worker: worker.id }))
+}
+
+/** The environment, with what the command line says in its place. */
+function environment(): NodeJS.ProcessEnv {
+  const { values } = parseArgs({ options: { workers: { type: 'string' } } })
+  const { workers } = values
+  return workers === undefined ? process.env : { ...process.env, GATEWAY_WORKERS: workers }
+}
+
+async function runAlone(config: GatewayConfig, log: Log): Promise<void> {
+  const gateway = await startGateway(config, log, { onFatal })
+  const internal = await startInternal(
+    {
+      contentType: gateway.metrics.contentType,
+      metrics: () => gateway.metrics.metrics(),
+      whyNotReady: gateway.whyNotReady,
+    },
+    config.ADMIN_PORT,
+    config.ADMIN_HOST,
+  )
+  log.info({ address: gateway.publicAddress, internal: internal.address }, 'listening')
+  // The supervisor's deadline is a second later: what is left to do after the drain fits into it.
+  onTermination(log, config.DRAIN_TIMEOUT_MS, async () => {
+    await gateway.stop(Math.max(0, config.DRAIN_TIMEOUT_MS - 1000), IDLE_GRACE_MS)
+    internal.close()
+  })
+}
+
+async function runPrimary(config: GatewayConfig, log: Log): Promise<void> {
+  const primary = new Primary({
+    workers: config.GATEWAY_WORKERS,
+    port: config.PORT,
+    drainTimeoutMs: config.DRAIN_TIMEOUT_MS,
+    log,
+    onFatal,
+  })
+  const internal = await startInternal(primary, config.ADMIN_PORT, config.ADMIN_HOST)
+  let isStopping = false
+  onTermination(log, config.DRAIN_TIMEOUT_MS, async () => {
+    isStopping = true
+    await primary.stop()
+    internal.close()
+  })
+  // After a crash of this process the workers drain by themselves.
+  process.on('exit', code => {
+    if (isStopping || code === 1) primary.killAll()
+  })
+  process.on('SIGHUP', () => {
+    primary.roll().catch(error => log.error({ err: error }, 'rolling restart failed'))
+  })
+  const address = await primary.start()
+  log.info({ address, internal: internal.address, workers: config.GATEWAY_WORKERS }, 'listening')
+}
+
+function onFatal(error: Error): void {
+  process.stderr.write(`doorman: ${error.message}\n`)
+  process.exit(1)
+}

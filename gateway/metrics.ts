@@ -1,4 +1,5 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import type { Fault } from '../registry/lib/errors.ts'
 import type { Exchange } from './exchange.ts'
 import { Tally } from './tally.ts'
 
@@ -14,6 +15,8 @@ export interface Gauges {
 export interface GatewayMetrics {
   readonly registry: Registry
   observe(exchange: Exchange, tookMs: number): void
+  /** A request that was refused before it became an exchange. */
+  refuse(fault: Fault): void
 }
 
 export function makeMetrics(gauges: Gauges): GatewayMetrics {
@@ -37,20 +40,34 @@ export function makeMetrics(gauges: Gauges): GatewayMetrics {
   // Rises without end: answers hang, or clients read slowly.
   gauge('doorman_requests_in_flight', 'Requests being served', gauges.inFlight)
   gauge('doorman_open_sockets', 'Spliced WebSocket connections', gauges.openSockets)
-  gauge('doorman_cached_tenants', 'Tenants in the cache', gauges.cachedTenants)
+  // With several workers that of the fullest, for most tenants are in all of them.
+  gauge('doorman_cached_tenants', 'Tenants in the cache', gauges.cachedTenants, 'max')
   // 0 for more than 15 s: changes arrive by polling only; look at the Registry.
-  gauge('doorman_registry_listener_healthy', '1 while change notices arrive', () =>
-    gauges.isListenerHealthy() ? 1 : 0,
+  gauge(
+    'doorman_registry_listener_healthy',
+    '1 while change notices arrive',
+    () => (gauges.isListenerHealthy() ? 1 : 0),
+    'min',
   )
   // How stale a cached tenant can be at most.
-  gauge('doorman_registry_contact_age_seconds', 'Seconds since the Registry last answered', () =>
-    gauges.registryContactAgeS(),
+  gauge(
+    'doorman_registry_contact_age_seconds',
+    'Seconds since the Registry last answered',
+    gauges.registryContactAgeS,
+    'max',
   )
 
-  function gauge(name: string, help: string, read: () => number): void {
+  /** @param aggregator how the values of several workers become one */
+  function gauge(
+    name: string,
+    help: string,
+    read: () => number,
+    aggregator: 'sum' | 'min' | 'max' = 'sum',
+  ): void {
     new Gauge({
       name,
       help,
+      aggregator,
       registers: [registry],
       collect() {
         this.set(read())
@@ -60,6 +77,10 @@ export function makeMetrics(gauges: Gauges): GatewayMetrics {
 
   return {
     registry,
+    refuse(fault) {
+      faults.inc({ code: fault.code })
+      tally.observe('none', fault.status, 0, null)
+    },
     observe(exchange, tookMs) {
       const { upstreamHeadAt, startedAt } = exchange
       const upstreamMs = upstreamHeadAt > 0 ? upstreamHeadAt - startedAt : null

@@ -1,4 +1,3 @@
-import { LRUCache } from 'lru-cache'
 import { openConnections } from '../registry/connection.ts'
 import {
   CONTEXT_HEADER,
@@ -8,8 +7,9 @@ import {
   signRequest,
 } from '../registry/context.ts'
 import type { Keyring } from '../registry/envelope.ts'
-import type { Tenant, TenantId } from '../registry/tenant.ts'
+import type { Tenant } from '../registry/tenant.ts'
 import type { Exchange } from './exchange.ts'
+import { RecentCache } from './recent.ts'
 
 /** A context is minted anew this long before it ends, so that clocks may differ by as much. */
 const RENEW_BEFORE_MS = 30_000
@@ -26,13 +26,13 @@ interface HeldContext {
 export class ContextHolder {
   readonly #minter: ContextMinter
   readonly #keyring: Keyring
-  readonly #held: LRUCache<TenantId, HeldContext>
+  readonly #held: RecentCache<HeldContext>
   readonly #minting = new Map<string, Promise<MintedContext>>()
 
   constructor(minter: ContextMinter, keyring: Keyring, entriesMax: number) {
     this.#minter = minter
     this.#keyring = keyring
-    this.#held = new LRUCache({ max: entriesMax })
+    this.#held = new RecentCache(entriesMax)
   }
 
   /** The context at hand, or undefined where `get` has to mint one. */

@@ -1,6 +1,6 @@
 import { STATUS_CODES } from 'node:http'
 import type { Duplex } from 'node:stream'
-import type { Reply } from './exchange.ts'
+import type { Reply, ReplyListener } from './exchange.ts'
 
 /** After the answer the peer has this long to close, then it is cut. */
 const LINGER_MS = 1000
@@ -8,16 +8,15 @@ const LINGER_MS = 1000
 /** A whole answer written straight to a socket, which is closed after it: refused handshakes and heads. */
 export class SocketReply implements Reply {
   readonly #socket: Duplex
-  onGone: (() => void) | null = null
-  onDrain: (() => void) | null = null
+  listener: ReplyListener | null = null
   #isSent = false
 
   constructor(socket: Duplex) {
     this.#socket = socket
     socket.on('close', () => {
-      const { onGone } = this
-      this.onGone = null
-      if (!this.#isSent) onGone?.()
+      const { listener } = this
+      this.listener = null
+      if (!this.#isSent) listener?.onReplyGone()
     })
   }
 

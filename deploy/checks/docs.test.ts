@@ -107,7 +107,7 @@ t.test('every npm verb in the documents exists', async t => {
 t.test('the lines to paste in README are those that npm start prints', async t => {
   const ports = { gateway: 9090, gatewayAdmin: 9091, app: 3000, appAdmin: 3001 }
   const tenants = demoTenants(2, { seed: '' } as Keys)
-  const printed = summary({ ports, tenants, dataDir: '.data', keysFile: '.data/keys.json' })
+  const printed = summary({ ports, tenants, dataDir: '.data' })
   const [, toPaste = ''] = printed.split('Try it:\n')
   const lines = toPaste.split('\n').filter(line => line.includes('curl '))
   t.equal(lines.length, 2)

@@ -26,8 +26,10 @@ class Relay implements UpstreamSink {
         headers.push(name, rawHeaders[i + 1] as string)
       }
     }
-    reply.onGone = () => this.#call.abort()
-    reply.onDrain = () => this.#call.resume()
+    reply.listener = {
+      onReplyGone: () => this.#call.abort(),
+      onReplyDrain: () => this.#call.resume(),
+    }
     this.#call = client.send(origin, { method, target, headers, body }, this)
   }
 

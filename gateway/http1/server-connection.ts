@@ -1,6 +1,6 @@
 import { Socket } from 'node:net'
 import { type ErrorCode, Fault, faultBody } from '../../registry/lib/errors.ts'
-import { blankExchange, type Client, type Exchange, type UpgradeSocket } from '../exchange.ts'
+import { type Client, type Exchange, makeExchange, type UpgradeSocket } from '../exchange.ts'
 import { SocketReply } from '../socket-reply.ts'
 import { RequestBody } from './server-body.ts'
 import type { Llhttp, MessageParser } from './server-llhttp.ts'
@@ -373,17 +373,8 @@ export class ServerConnection {
     body: RequestBody | null,
     upgrade: UpgradeSocket | null,
   ): Exchange {
-    return {
-      ...blankExchange(),
-      method: head.method,
-      rawTarget: head.target,
-      rawHeaders: head.rawHeaders,
-      client: this.client,
-      body,
-      reply,
-      upgrade,
-      startedAt: performance.now(),
-    }
+    const { method, target, rawHeaders } = head
+    return makeExchange(method, target, rawHeaders, this.client, body, reply, upgrade)
   }
 
   #giveBackParser(): void {

@@ -404,7 +404,7 @@ t.test('back-pressure reaches the client: a paused body stops the socket', async
   await client.see('all of it')
 })
 
-t.test('back-pressure reaches the pipeline: write says no, onDrain says go', async t => {
+t.test('back-pressure reaches the pipeline: write says no, onReplyDrain says go', async t => {
   const chunk = Buffer.alloc(256 * 1024)
   let stalls = 0
   const { dial } = await serve(t, ({ reply }) => {
@@ -419,7 +419,7 @@ t.test('back-pressure reaches the pipeline: write says no, onDrain says go', asy
       reply.end()
     }
     reply.writeHead(200, [], 64 * chunk.length, false)
-    reply.onDrain = push
+    reply.listener = { onReplyDrain: push, onReplyGone() {} }
     push()
   })
   const client = dial()
@@ -439,7 +439,7 @@ t.test('a client that leaves is noticed in every phase', async t => {
   const { dial, server, exchanges } = await serve(
     t,
     exchange => {
-      exchange.reply.onGone = () => gone++
+      exchange.reply.listener = { onReplyGone: () => gone++, onReplyDrain() {} }
       if (exchange.body !== null) readBody(exchange.body).catch(error => errors.push(error.message))
       if (exchange.rawTarget === '/stream') {
         exchange.reply.writeHead(200, [], null, false)
@@ -499,7 +499,7 @@ t.test('every wait on a client has its time-out', async t => {
     t,
     exchange => {
       if (exchange.rawTarget === '/flood') {
-        exchange.reply.onGone = () => exchanges.pop()
+        exchange.reply.listener = { onReplyGone: () => exchanges.pop(), onReplyDrain() {} }
         exchange.reply.writeHead(200, [], null, false)
         while (exchange.reply.write(Buffer.alloc(1 << 20)));
       } else echo(exchange)

@@ -97,20 +97,24 @@ export class Http1Server implements ConnectionHost {
   }
 
   /**
-   * Accepts no more, ends idle connections at once and the others with the answer under way; what is
-   * still open after `deadlineMs` is cut.
+   * Accepts no more, ends idle connections and the others with the answer under way; what is still
+   * open after `deadlineMs` is cut. For `idleGraceMs` connections may go on: the next answer on each
+   * says that it is the last, so that no client loses a request to a connection that just ends.
    */
-  async drain(deadlineMs: number): Promise<void> {
+  async drain(deadlineMs: number, idleGraceMs = 0): Promise<void> {
     this.#isDraining = true
     this.#server.close()
-    for (const connection of [...this.#connections]) connection.retire()
+    if (idleGraceMs === 0) this.#retireAll()
     if (this.#connections.size === 0) return
-    const alarm = new Alarm(() => this.#cutAll())
-    this.wheel.arm(alarm, deadlineMs)
+    const grace = new Alarm(() => this.#retireAll())
+    const deadline = new Alarm(() => this.#cutAll())
+    if (idleGraceMs > 0) this.wheel.arm(grace, idleGraceMs)
+    this.wheel.arm(deadline, deadlineMs)
     await new Promise<void>(resolve => {
       this.#onEmpty = resolve
     })
-    this.wheel.disarm(alarm)
+    this.wheel.disarm(grace)
+    this.wheel.disarm(deadline)
   }
 
   /** Accepts no more and cuts everything. */
@@ -175,6 +179,10 @@ export class Http1Server implements ConnectionHost {
     owner._handle = null
     this.#perAddress.set(address, count + 1)
     this.#connections.add(new ServerConnection(this, handle, address))
+  }
+
+  #retireAll(): void {
+    for (const connection of [...this.#connections]) connection.retire()
   }
 
   #cutAll(): void {

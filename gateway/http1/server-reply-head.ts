@@ -1,5 +1,5 @@
 import { STATUS_CODES } from 'node:http'
-import { NOT_FIELD_VALUE, TOKEN } from './field-syntax.ts'
+import { breaksLine, isToken, isWide } from './field-syntax.ts'
 
 /** How the bytes after the head are framed. `no-length`: no framing field at all (204, 1xx). */
 export type ReplyFraming = number | 'chunked' | 'until-close' | 'no-length'
@@ -21,13 +21,14 @@ export function renderReplyHead(
   for (let i = 0; i + 1 < headers.length; i += 2) {
     const name = headers[i] as string
     const value = headers[i + 1] as string
-    if (!TOKEN.test(name) || NOT_FIELD_VALUE.test(value)) return null
+    if (!isToken(name) || breaksLine(value)) return null
     head += `${name}: ${value}\r\n`
   }
   head += `date: ${date}\r\n`
   if (framing === 'chunked') head += 'transfer-encoding: chunked\r\n'
   else if (typeof framing === 'number') head += `content-length: ${framing}\r\n`
-  return connection === null ? `${head}\r\n` : `${head}connection: ${connection}\r\n\r\n`
+  head += connection === null ? '\r\n' : `connection: ${connection}\r\n\r\n`
+  return isWide(head) ? null : head
 }
 
 const STATUS_LINES = new Map(

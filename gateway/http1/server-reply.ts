@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net'
-import type { Reply } from '../exchange.ts'
+import type { Reply, ReplyListener } from '../exchange.ts'
 import type { ServerConnection } from './server-connection.ts'
 import { type ReplyFraming, renderReplyHead } from './server-reply-head.ts'
 
@@ -16,8 +16,7 @@ export class ServerReply implements Reply {
   readonly #isHttp11: boolean
   isHeadSent = false
   isDone = false
-  onGone: (() => void) | null = null
-  onDrain: (() => void) | null = null
+  listener: ReplyListener | null = null
   #framing: ReplyFraming = 'no-length'
   #isBodyless = false
   #sent = 0
@@ -125,17 +124,16 @@ export class ServerReply implements Reply {
   drained(): void {
     if (!this.#isWaiting) return
     this.#isWaiting = false
-    this.onDrain?.()
+    this.listener?.onReplyDrain()
   }
 
   /** The client left. */
   gone(): void {
     if (this.isDone) return
     this.isDone = true
-    const { onGone } = this
-    this.onGone = null
-    this.onDrain = null
-    onGone?.()
+    const { listener } = this
+    this.listener = null
+    listener?.onReplyGone()
   }
 
   #render(
@@ -194,8 +192,7 @@ export class ServerReply implements Reply {
 
   #finish(): void {
     this.isDone = true
-    this.onGone = null
-    this.onDrain = null
+    this.listener = null
     this.#connection.onReplyDone()
   }
 }

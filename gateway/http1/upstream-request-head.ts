@@ -1,5 +1,5 @@
 import type { UpstreamRequest } from '../upstream/client.ts'
-import { NOT_FIELD_VALUE, NOT_TARGET, TOKEN } from './field-syntax.ts'
+import { breaksLine, isToken, isWide, NOT_TARGET } from './field-syntax.ts'
 
 /** How the request's body is framed: bytes, chunked, or none at all. */
 export type RequestFraming = number | 'chunked' | 'none'
@@ -14,13 +14,13 @@ export function renderRequestHead(
   authority: string,
 ): string | null {
   const { method, target, headers } = request
-  if (!TOKEN.test(method) || target === '' || NOT_TARGET.test(target)) return null
+  if (!isToken(method) || target === '' || NOT_TARGET.test(target)) return null
   let head = `${method} ${target} HTTP/1.1\r\n`
   let hasHost = false
   for (let i = 0; i + 1 < headers.length; i += 2) {
     const name = headers[i] as string
     const value = headers[i + 1] as string
-    if (!TOKEN.test(name) || NOT_FIELD_VALUE.test(value)) return null
+    if (!isToken(name) || breaksLine(value)) return null
     // Only names of these lengths can be Host or a framing field.
     switch (name.length) {
       case 4:
@@ -40,7 +40,8 @@ export function renderRequestHead(
   if (!hasHost) head += `host: ${authority}\r\n`
   if (framing === 'chunked') head += 'transfer-encoding: chunked\r\n'
   else if (framing !== 'none') head += `content-length: ${framing}\r\n`
-  return `${head}\r\n`
+  head += '\r\n'
+  return isWide(head) ? null : head
 }
 
 /** A request that carries no body still says so where its method implies one (RFC 9110 section 8.6). */

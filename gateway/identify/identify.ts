@@ -1,15 +1,16 @@
-import { LRUCache } from 'lru-cache'
 import { encodePrincipal, NO_PRINCIPAL } from '../../registry/context.ts'
 import { Fault } from '../../registry/lib/errors.ts'
+import type { HmacSha256 } from '../../registry/lib/hmac.ts'
 import { parseTenantKey, type TenantKey } from '../../registry/tenant.ts'
 import type { Exchange } from '../exchange.ts'
+import { RecentCache } from '../recent.ts'
 import { readBody, readFields } from './body.ts'
 import { type Verdict, verifyToken } from './token.ts'
 
 export interface IdentifyOptions {
   /** Current and previous secrets (JWT_SECRET_ACCESS_TOKEN, _PREVIOUS). */
-  readonly accessSecrets: readonly Buffer[]
-  readonly refreshSecrets: readonly Buffer[]
+  readonly accessSecrets: readonly HmacSha256[]
+  readonly refreshSecrets: readonly HmacSha256[]
   /** Verdicts kept (JWT_CACHE_ENTRIES). */
   readonly verdictsMax: number
   readonly loginBodyBytesMax: number
@@ -36,8 +37,8 @@ const REFRESH_TYPES = [null, 'refresh']
 const TEMP_TYPES = ['2fa_pending']
 
 export function makeIdentifier(options: IdentifyOptions): Identifier {
-  // By the whole field value, so that a hit is one map look-up and no parsing at all.
-  const known = new LRUCache<string, KnownToken>({ max: options.verdictsMax })
+  // By the whole field value, so that a hit is one look-up and no parsing at all.
+  const known = new RecentCache<KnownToken>(options.verdictsMax)
 
   function identifyByAccessToken(exchange: Exchange): void {
     const { authorization } = exchange.head
@@ -48,7 +49,7 @@ export function makeIdentifier(options: IdentifyOptions): Identifier {
       const bearer = /^bearer +([^\s]+)$/i.exec(authorization)?.[1]
       if (bearer === undefined) throw new Fault('TOKEN_MISSING', 'no bearer token')
       token = know(verifyToken(bearer, options.accessSecrets, ACCESS_TYPES, nowMs))
-      known.set(authorization, token)
+      known.set(ownCopy(authorization), token)
     } else if (token.verdict.expiresAtS * 1000 <= nowMs) {
       // Within the clock tolerance a token is verified again each time, and never out of the cache.
       known.delete(authorization)
@@ -79,7 +80,7 @@ export function makeIdentifier(options: IdentifyOptions): Identifier {
   async function identifyByBodyToken(
     exchange: Exchange,
     name: string,
-    secrets: readonly Buffer[],
+    secrets: readonly HmacSha256[],
     types: readonly (string | null)[],
   ): Promise<void> {
     const token = (await readCredentialBody(exchange, [name])).get(name)
@@ -119,6 +120,11 @@ export function makeIdentifier(options: IdentifyOptions): Identifier {
       }
     },
   }
+}
+
+/** A field's value is a slice of its whole head, which it would keep in memory as long as the token. */
+function ownCopy(value: string): string {
+  return Buffer.from(value, 'latin1').toString('latin1')
 }
 
 /** What fits the app's limit of 4 KiB for the request header, with room for the other parts. */

@@ -25,6 +25,11 @@ export function onTermination(log: Log, drainMs: number, stop: () => Promise<voi
   }
   process.on('SIGTERM', terminate)
   process.on('SIGINT', terminate)
+  exitOnDefect(log)
+}
+
+/** Ends the process with 70 on an uncaught error, which is logged. */
+export function exitOnDefect(log: Log): void {
   process.on('uncaughtException', error => {
     log.fatal({ err: error }, 'uncaught exception')
     process.exit(70)

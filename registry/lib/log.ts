@@ -50,7 +50,19 @@ const BUFFER_BYTES = 8 * 1024
  * request. A SIGKILL loses the lines of the last 100 ms; every other end writes them out.
  */
 export function bufferedStdout(): DestinationStream {
-  const destination = pino.destination({ dest: 1, sync: false, minLength: BUFFER_BYTES })
+  return buffered({ minLength: BUFFER_BYTES })
+}
+
+/** PIPE_BUF of Linux: a pipe takes a write of this size whole (POSIX write(2)). */
+const ATOMIC_WRITE_BYTES = 4096
+
+/** The same for a standard output that other processes write to: no line is torn by another's. */
+export function sharedStdout(): DestinationStream {
+  return buffered({ minLength: ATOMIC_WRITE_BYTES / 2, maxWrite: ATOMIC_WRITE_BYTES })
+}
+
+function buffered(sizes: { minLength: number; maxWrite?: number }): DestinationStream {
+  const destination = pino.destination({ dest: 1, sync: false, ...sizes })
   setInterval(() => destination.flush(), FLUSH_MS).unref()
   process.on('exit', () => {
     try {
