@@ -5,6 +5,7 @@ import { parseTenantKey, type TenantKey } from '../../registry/tenant.ts'
 import type { Exchange } from '../exchange.ts'
 import { RecentCache } from '../recent.ts'
 import { readBody, readFields } from './body.ts'
+import { Sightings } from './sightings.ts'
 import { type Verdict, verifyToken } from './token.ts'
 
 export interface IdentifyOptions {
@@ -31,6 +32,9 @@ export interface Identifier {
   identify(exchange: Exchange): Promise<void>
 }
 
+/** 512 KiB: tokens between a first and a second sighting. */
+const SIGHTINGS = 1 << 17
+
 /** Types of an access token: tokens of the API that Doorman replaces carry none (DESIGN 4.1). */
 const ACCESS_TYPES = [null, 'access']
 const REFRESH_TYPES = [null, 'refresh']
@@ -39,6 +43,7 @@ const TEMP_TYPES = ['2fa_pending']
 export function makeIdentifier(options: IdentifyOptions): Identifier {
   // By the whole field value, so that a hit is one look-up and no parsing at all.
   const known = new RecentCache<KnownToken>(options.verdictsMax)
+  const sightings = new Sightings(SIGHTINGS)
 
   function identifyByAccessToken(exchange: Exchange): void {
     const { authorization } = exchange.head
@@ -49,7 +54,7 @@ export function makeIdentifier(options: IdentifyOptions): Identifier {
       const bearer = /^bearer +([^\s]+)$/i.exec(authorization)?.[1]
       if (bearer === undefined) throw new Fault('TOKEN_MISSING', 'no bearer token')
       token = know(verifyToken(bearer, options.accessSecrets, ACCESS_TYPES, nowMs))
-      known.set(ownCopy(authorization), token)
+      if (sightings.isSecond(bearer)) known.set(ownCopy(authorization), token)
     } else if (token.verdict.expiresAtS * 1000 <= nowMs) {
       // Within the clock tolerance a token is verified again each time, and never out of the cache.
       known.delete(authorization)
