@@ -21,6 +21,7 @@ const ENV = {
   GATEWAY_WORKERS: parsed(text().default('1'), readWorkers),
   ADMIN_PORT: port(9091),
   ADMIN_HOST: text().default('127.0.0.1'),
+  ACCESS_LOG_PERCENT: int(0, 100, 100),
   APP_UPSTREAMS: parsed(text(), readUpstreams),
   ROUTES_FILE: parsed(text().optional(), readRoutes),
   TENANT_REGISTRY_DB_URL: url('postgres:', 'postgresql:'),

@@ -11,7 +11,7 @@ import type { Log } from '../registry/lib/log.ts'
 import { RegistryStore, type TenantChange } from '../registry/store.ts'
 import type { TenantId, TenantRef } from '../registry/tenant.ts'
 import { TenantWatch } from '../registry/watch.ts'
-import { logExchange } from './access-log.ts'
+import { makeAccessLog } from './access-log.ts'
 import type { GatewayConfig } from './config.ts'
 import { makeCors } from './cors.ts'
 import type { Exchange } from './exchange.ts'
@@ -160,6 +160,9 @@ export async function startGateway(
       watch.lastContactAtMs === null ? 0 : (Date.now() - watch.lastContactAtMs) / 1000,
   })
   const keysOf = (secrets: readonly string[]) => secrets.map(secretKey)
+  const logExchange = makeAccessLog(log, config.ACCESS_LOG_PERCENT)
+  const addressOf = (exchange: Exchange) =>
+    exchange.head === null ? '' : clientAddress(exchange, trusted)
   const pipeline: Pipeline = {
     headFieldsMax: config.HEAD_FIELDS_MAX,
     router: makeRouter(config.ROUTES_FILE),
@@ -193,8 +196,7 @@ export async function startGateway(
       inFlight--
       const tookMs = performance.now() - exchange.startedAt
       metrics.observe(exchange, tookMs)
-      const address = exchange.head === null ? '' : clientAddress(exchange, trusted)
-      logExchange(log, exchange, address, tookMs)
+      logExchange(exchange, addressOf, tookMs)
     },
   }
 

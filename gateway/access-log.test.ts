@@ -1,0 +1,62 @@
+import t from 'tap'
+import { makeLog } from '../registry/lib/log.ts'
+import { makeAccessLog } from './access-log.ts'
+import { type Exchange, makeExchange } from './exchange.ts'
+
+function logged(percent: number, exchanges: readonly Partial<Exchange>[], level = 'info') {
+  const lines: Record<string, unknown>[] = []
+  const log = makeLog('test', level, { write: line => void lines.push(JSON.parse(line)) })
+  const write = makeAccessLog(log, percent)
+  const client = { address: '192.0.2.1', isTls: false }
+  for (const over of exchanges) {
+    const exchange = makeExchange(
+      'GET',
+      '/api/x?token=secret',
+      [],
+      client,
+      null,
+      null as never,
+      null,
+    )
+    write(
+      Object.assign(exchange, { path: '/api/x', status: 200, ...over }),
+      () => '192.0.2.1',
+      1.23456,
+    )
+  }
+  return lines
+}
+
+t.test(
+  'a line says who asked what, how it ended and how long it took, without the query',
+  async t => {
+    const [line] = logged(100, [{ requestId: 'r-1', bytesOut: 7 }])
+    t.match(line, {
+      request_id: 'r-1',
+      method: 'GET',
+      path: '/api/x',
+      status: 200,
+      ms: 1.23,
+      bytes_out: 7,
+    })
+    t.notMatch(JSON.stringify(line), /secret/)
+  },
+)
+
+t.test('of requests without a failure the wanted share is written, of failures all', async t => {
+  const good = Array.from({ length: 1000 }, () => ({}))
+  const bad = Array.from({ length: 10 }, () => ({ status: 401, errorCode: 'TOKEN_INVALID' }))
+  for (const percent of [0, 1, 33, 100]) {
+    t.equal(logged(percent, good).length, 10 * percent, `${percent} %`)
+    t.equal(logged(percent, bad).length, 10)
+  }
+})
+
+t.test('a failure of ours is a warning, one of the client is not', async t => {
+  const levels = logged(100, [
+    { status: 503, errorCode: 'INTERNAL' },
+    { status: 401, errorCode: 'TOKEN_INVALID' },
+  ]).map(line => line.level)
+  t.strictSame(levels, ['warn', 'info'])
+  t.equal(logged(100, [{}], 'warn').length, 0)
+})
