@@ -47,6 +47,8 @@ export interface Exchange {
   principalText: string
   /** Claim `iat` of the token in seconds since the epoch; 0 where it has none, null without a token. */
   tokenIssuedAtS: number | null
+  /** `performance.now()` when the tenant's name was known: all of a login's body was there. */
+  identifiedAt: number
   /** The whole body, where the route needed it to find the tenant. */
   bufferedBody: Buffer | null
 
@@ -171,6 +173,7 @@ export function makeExchange(
     principal: null,
     principalText: '',
     tokenIssuedAtS: null,
+    identifiedAt: 0,
     bufferedBody: null,
     tenant: null,
     upstream: null,

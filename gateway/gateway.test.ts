@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { connect } from 'node:net'
 import t from 'tap'
 import { CONTEXT_HEADER, REQUEST_HEADER, verifyRequest } from '../registry/context.ts'
 import {
@@ -237,6 +238,34 @@ t.test('the gateway against a real Registry', async t => {
     t.equal(upstream.requests.length, 0)
   })
 
+  t.test('a login whose body is held back tells no more than another', async t => {
+    const within = async (key: string) => {
+      const body = `{"tenant_key":"${key}","password":"x"}`
+      const socket = connect(gateway.port, '127.0.0.1')
+      await once(socket, 'connect')
+      socket.write(
+        'POST /api/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n' +
+          `Content-Length: ${body.length}\r\nConnection: close\r\n\r\n${body.slice(0, -1)}`,
+      )
+      // Longer than any delay that is waited out from the head.
+      await new Promise(resolve => setTimeout(resolve, 300))
+      const sentAt = performance.now()
+      socket.write(body.slice(-1))
+      await once(socket, 'data')
+      socket.destroy()
+      return performance.now() - sentAt
+    }
+    // Real wrong logins take 80 ms here; the gateway has to follow.
+    upstream.respond = (req, res) => {
+      req.resume().on('end', () => setTimeout(() => res.writeHead(401).end('{}'), 80))
+    }
+    await Promise.all(
+      Array.from({ length: 130 }, () => login('{"tenant_key":"acme","password":"x"}')),
+    )
+    const [unknown, known] = [await within('nobody'), await within('acme')]
+    t.ok(unknown > 60, `an unknown tenant answered after ${unknown} ms, a known one after ${known}`)
+  })
+
   t.test('a suspension is seen in under a second, and so is its end', async t => {
     const tenant = await world.createTenant('initech')
     const headers = bearer(world.token(tenant))
@@ -467,6 +496,17 @@ t.test(
       })
     for (let i = 0; i < 4; i++) t.equal((await post(both.url)).status, 200)
     t.equal(alive.requests.length, 4)
+    alive.server.on('upgrade', (_, socket) => {
+      socket.end('HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n')
+    })
+    for (let i = 0; i < 4; i++) {
+      const answer = await rawExchange(
+        both.port,
+        `GET /api/ws HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${world.token(tenant)}\r\n` +
+          'Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
+      )
+      t.match(answer, /^HTTP\/1.1 403/, 'so is a WebSocket handshake')
+    }
     const response = await post(none.url)
     t.equal(response.status, 502)
     t.match(await response.json(), { code: 'UPSTREAM_UNREACHABLE' })

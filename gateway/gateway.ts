@@ -104,6 +104,7 @@ export async function startGateway(
   const recheckSockets = async (id: TenantId) => {
     const tenant = await cache.get({ by: 'id', id })
     if (tenant?.status !== 'active') sockets.cutTenant(id)
+    else if (tenant.tokensValidAfterMs !== null) sockets.cutTenant(id, tenant.tokensValidAfterMs)
   }
   const recheck = (id: TenantId) => {
     // While the Registry is down nothing is known to have changed.
@@ -189,6 +190,7 @@ export async function startGateway(
       replicas,
       trusted,
       sockets,
+      recheck,
       handshakeTimeoutMs: config.UPSTREAM_HEAD_TIMEOUT_MS,
       log,
     }),

@@ -57,7 +57,10 @@ function handle(exchange: Exchange, pipeline: Running): void {
 /** The same, where a body has to be read or the Registry asked. */
 async function handleSlowly(exchange: Exchange, pipeline: Running): Promise<void> {
   try {
-    if (exchange.tenantRef === null) await pipeline.identifier.identify(exchange)
+    if (exchange.tenantRef === null) {
+      await pipeline.identifier.identify(exchange)
+      exchange.identifiedAt = performance.now()
+    }
     await resolve(exchange, pipeline.tenants)
     if (exchange.reply.isDone) return finish(exchange, null, pipeline)
     sign(exchange, pipeline)
@@ -123,7 +126,7 @@ function send(exchange: Exchange, context: MintedContext, pipeline: Running): vo
 function finish(exchange: Exchange, error: unknown, pipeline: Pipeline): void {
   if (error !== null) return fail(exchange, error, pipeline)
   if (exchange.route?.credential === 'login' && exchange.status === 401) {
-    pipeline.loginPace.note(exchange.upstreamHeadAt - exchange.startedAt)
+    pipeline.loginPace.note(exchange.upstreamHeadAt - exchange.identifiedAt)
   }
   pipeline.onFinished(exchange)
 }
@@ -135,6 +138,7 @@ function fail(exchange: Exchange, error: unknown, pipeline: Pipeline): void {
 
 async function paceLogin(exchange: Exchange, error: unknown, pace: LoginPace): Promise<void> {
   if (!(error instanceof Fault) || error.code !== 'INVALID_CREDENTIALS') return
-  const elapsedMs = performance.now() - exchange.startedAt
+  // From here and not from the head: a client that holds its body back must not eat up the delay.
+  const elapsedMs = performance.now() - exchange.identifiedAt
   await delay(pace.delayMs(elapsedMs, Math.random()))
 }

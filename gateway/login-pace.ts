@@ -13,7 +13,7 @@ export class LoginPace {
   readonly #samplesMs: number[] = []
   #next = 0
 
-  /** Notes how long a real failed login took, head to answer, in milliseconds. */
+  /** Notes how long a real failed login took, from its whole body to the answer, in milliseconds. */
   note(tookMs: number): void {
     this.#samplesMs[this.#next] = tookMs
     this.#next = (this.#next + 1) % SAMPLES_MAX

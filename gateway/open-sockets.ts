@@ -3,13 +3,17 @@ import type { TenantId } from '../registry/tenant.ts'
 interface OpenSocket {
   /** Milliseconds since the epoch; Infinity where the token carries none. */
   readonly expiresAtMs: number
+  readonly issuedAtMs: number
   readonly cut: () => void
 }
 
 /** How often expiry is looked at: a socket outlives its token by no more than this. */
 const SWEEP_MS = 500
 
-/** The spliced sockets by tenant, so that suspension and token expiry reach them (fault matrix). */
+/**
+ * The sockets of handshakes and splices by tenant, so that suspension, revocation and token expiry
+ * reach them (fault matrix).
+ */
 export class OpenSockets {
   readonly #byTenant = new Map<TenantId, Set<OpenSocket>>()
   readonly #timer: NodeJS.Timeout
@@ -34,10 +38,12 @@ export class OpenSockets {
 
   /**
    * @param expiresAtS `exp` of the token in seconds since the epoch
+   * @param issuedAtS `iat` of the token, 0 where it has none
    * @returns to be called when the socket closed
    */
-  add(tenant: TenantId, expiresAtS: number | null, cut: () => void): () => void {
-    const socket = { expiresAtMs: expiresAtS === null ? Infinity : expiresAtS * 1000, cut }
+  add(tenant: TenantId, expiresAtS: number | null, issuedAtS: number, cut: () => void): () => void {
+    const expiresAtMs = expiresAtS === null ? Infinity : expiresAtS * 1000
+    const socket = { expiresAtMs, issuedAtMs: issuedAtS * 1000, cut }
     const sockets = this.#byTenant.get(tenant) ?? new Set()
     this.#byTenant.set(tenant, sockets.add(socket))
     this.#count++
@@ -50,8 +56,11 @@ export class OpenSockets {
     }
   }
 
-  cutTenant(tenant: TenantId): void {
-    for (const socket of this.#byTenant.get(tenant) ?? []) socket.cut()
+  /** @param issuedBeforeMs only those whose token is older; absent: all */
+  cutTenant(tenant: TenantId, issuedBeforeMs = Infinity): void {
+    for (const socket of [...(this.#byTenant.get(tenant) ?? [])]) {
+      if (socket.issuedAtMs < issuedBeforeMs) socket.cut()
+    }
   }
 
   /** Cuts all and stops looking. */
@@ -62,7 +71,7 @@ export class OpenSockets {
 
   #sweep(nowMs: number): void {
     for (const sockets of this.#byTenant.values()) {
-      for (const socket of sockets) if (socket.expiresAtMs <= nowMs) socket.cut()
+      for (const socket of [...sockets]) if (socket.expiresAtMs <= nowMs) socket.cut()
     }
   }
 }

@@ -36,7 +36,13 @@ export function admitTenant(exchange: Exchange, tenant: Tenant | null): Tenant {
     if (isLogin) throw new Fault('INVALID_CREDENTIALS', 'suspended tenant')
     throw new Fault('TENANT_SUSPENDED', 'suspended tenant')
   }
-  if (tenant.status !== 'active') throw new Fault('TENANT_UNAVAILABLE', tenant.status)
+  if (tenant.status !== 'active') {
+    // Maintenance is told to all: its users must not take it for a wrong password.
+    if (isLogin && tenant.status === 'provisioning') {
+      throw new Fault('INVALID_CREDENTIALS', tenant.status)
+    }
+    throw new Fault('TENANT_UNAVAILABLE', tenant.status)
+  }
   const { tokenIssuedAtS } = exchange
   if (
     tenant.tokensValidAfterMs !== null &&

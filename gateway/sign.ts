@@ -56,7 +56,9 @@ export class ContextHolder {
   async #mint(tenant: Tenant, nowMs: number): Promise<MintedContext> {
     const minted = await this.#minter.mint(tenant, openConnections(this.#keyring, tenant), nowMs)
     const held = this.#held.get(tenant.id)
-    if (held === undefined || held.version <= tenant.configVersion) {
+    // A version may go back where the Registry was restored: what has ended gives way all the same.
+    const isNewer = held === undefined || held.version <= tenant.configVersion
+    if (isNewer || held.minted.expiresAtMs <= nowMs) {
       this.#held.set(tenant.id, { version: tenant.configVersion, minted })
     }
     return minted

@@ -1,6 +1,8 @@
 import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { Client } from 'pg'
 import t from 'tap'
 import { WebSocket, WebSocketServer } from 'ws'
 import { CONTEXT_HEADER, REQUEST_HEADER, verifyRequest } from '../registry/context.ts'
@@ -123,6 +125,66 @@ t.test('WebSocket handshakes pass the same phases as requests', async t => {
     leaving.terminate()
     await once(app, 'end')
     t.equal((await fetch(`${gateway.url}/healthz`)).status, 200)
+  })
+
+  t.test('a reset after the 101 is no 502 in the midst of the frames', async t => {
+    const arrived = new Promise<Duplex>(resolve => {
+      onUpgrade = (_, socket) => {
+        socket.write(
+          'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nFRAME',
+        )
+        resolve(socket)
+      }
+    })
+    const answer = rawExchange(
+      gateway.port,
+      `GET /api/ws HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${world.token(acme)}\r\n` +
+        'Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
+    )
+    const app = (await arrived) as Socket
+    setImmediate(() => app.resetAndDestroy())
+    t.notMatch(await answer, /502|status/)
+  })
+
+  t.test('a refusal that is too long ends as a 502 and not never', async t => {
+    onUpgrade = (_, socket) => {
+      socket.on('error', () => {})
+      socket.end(`HTTP/1.1 403 Forbidden\r\nContent-Length: 200000\r\n\r\n${'x'.repeat(200_000)}`)
+    }
+    t.equal(await refusal(open('/api/ws')), 502)
+  })
+
+  t.test('a revocation cuts the sockets of tokens issued before it', async t => {
+    const hooli = await world.createTenant('hooli')
+    const nowS = Math.floor(Date.now() / 1000)
+    const old = open('/api/ws', world.token(hooli, { iat: nowS - 100 }))
+    const fresh = open('/api/ws', world.token(hooli, { iat: nowS + 20 }))
+    old.on('error', () => {})
+    await Promise.all([once(old, 'open'), once(fresh, 'open')])
+    const closed = once(old, 'close')
+    const client = new Client(world.registryUrl)
+    await client.connect()
+    await client.query('UPDATE tenants SET tokens_valid_after = now() WHERE id = $1', [hooli.id])
+    await client.end()
+    await closed
+    t.equal(fresh.readyState, WebSocket.OPEN)
+    fresh.terminate()
+  })
+
+  t.test('a suspension in the midst of a handshake cuts it', async t => {
+    const pied = await world.createTenant('piedpiper')
+    const arrived = new Promise<void>(resolve => {
+      onUpgrade = (_, socket) => {
+        socket.on('error', () => {}).resume()
+        resolve()
+      }
+    })
+    const waiting = open('/api/ws', world.token(pied))
+    const ended = once(waiting, 'error')
+    await arrived
+    await world.store.setStatus(pied.id, 'suspended', 'test')
+    await ended
+    t.equal(waiting.readyState, WebSocket.CLOSED)
   })
 
   t.test('a socket is cut when its token expires', async t => {

@@ -5,18 +5,20 @@ import httpProxy from 'http-proxy'
 import type { MintedContext } from '../registry/context.ts'
 import { Fault } from '../registry/lib/errors.ts'
 import type { Log } from '../registry/lib/log.ts'
-import type { Tenant } from '../registry/tenant.ts'
+import type { Tenant, TenantId } from '../registry/tenant.ts'
 import type { Exchange } from './exchange.ts'
 import { type Finish, ownReplica, upstreamHeaders } from './forward.ts'
 import type { TrustedProxies } from './forwarded.ts'
 import type { OpenSockets } from './open-sockets.ts'
-import type { ReplicaSet } from './upstream/replicas.ts'
+import type { Replica, ReplicaSet } from './upstream/replicas.ts'
 import { cleanResponseHeaders } from './upstream/response-head.ts'
 
 export interface UpgradeOptions {
   readonly replicas: ReplicaSet
   readonly trusted: TrustedProxies
   readonly sockets: OpenSockets
+  /** Looks again whether a tenant's sockets may stay, for it may have changed since it was resolved. */
+  readonly recheck: (tenant: TenantId) => void
   /** Bound of the wait for the replica's answer to the handshake. */
   readonly handshakeTimeoutMs: number
   readonly log: Log
@@ -35,60 +37,187 @@ export type Upgrader = (exchange: Exchange, context: MintedContext, finish: Fini
 export function makeUpgrader(options: UpgradeOptions): Upgrader {
   // `toProxy` sends req.url as it is: parsed and printed again it would differ from what was signed.
   const proxy = httpProxy.createProxyServer({ ws: true, toProxy: true, xfwd: false })
-  const calls = new WeakMap<IncomingMessage, (proxyReq: ClientRequest) => void>()
-  proxy.on('proxyReqWs', (proxyReq, req) => calls.get(req)?.(proxyReq))
+  const made = new WeakMap<IncomingMessage, ClientRequest>()
+  proxy.on('proxyReqWs', (proxyReq, req) => made.set(req, proxyReq))
   // Every call passes its own error callback; this one keeps a late error from being thrown.
   proxy.on('error', error => options.log.debug({ err: error }, 'upgrade error'))
-
+  const start = (req: IncomingMessage, socket: Duplex, origin: string, onError: OnError) => {
+    proxy.ws(req, socket as Socket, Buffer.alloc(0), { target: targetOf(origin) }, onError)
+    return made.get(req) as ClientRequest
+  }
   return (exchange, context, finish) => {
-    const { socket, head } = exchange.upgrade as NonNullable<Exchange['upgrade']>
-    const tenant = exchange.tenant as Tenant
-    const replica = ownReplica(tenant) ?? options.replicas.choose(null, Date.now())
-    if (replica === null) throw new Fault('UPSTREAM_UNREACHABLE', 'no replica is known')
-    exchange.attempts = 1
-    exchange.upstream = replica.origin
-    replica.inFlight++
-    let isOver = false
-    const end = (error: unknown) => {
-      if (isOver) return
-      isOver = true
-      replica.inFlight--
-      finish(exchange, error)
-    }
+    new Upgrading(exchange, context, options, start, finish).attempt(null)
+  }
+}
 
-    const req = handshakeOf(exchange, context, options.trusted)
-    let proxyReq: ClientRequest | null = null
-    calls.set(req, made => {
-      proxyReq = made
-      made.on('upgrade', (res, upstreamSocket) => {
-        clearTimeout(timer)
-        stopWatching()
-        exchange.status = 101
-        exchange.upstreamHeadAt = performance.now()
-        res.headers = toObject(upgradeFields(res.rawHeaders, exchange.requestId))
-        splice(exchange, upstreamSocket as Socket, options.sockets, end)
-      })
-    })
-    const timer = setTimeout(() => {
-      proxyReq?.destroy()
-      end(new Fault('UPSTREAM_TIMEOUT', 'no answer to the handshake'))
+type OnError = (error: Error) => void
+
+/** Starts one handshake with a replica. */
+type Start = (
+  req: IncomingMessage,
+  socket: Duplex,
+  origin: string,
+  onError: OnError,
+) => ClientRequest
+
+/** Connecting takes two attempts at most; a handshake that was sent is never sent again. */
+const ATTEMPTS_MAX = 2
+
+/** One handshake and the splice that comes of it; alive until `finish` is called, exactly once. */
+class Upgrading {
+  readonly #exchange: Exchange
+  readonly #context: MintedContext
+  readonly #options: UpgradeOptions
+  readonly #start: Start
+  readonly #finish: Finish
+  readonly #socket: Duplex
+  readonly #stopWatching: () => void
+  readonly #timer: NodeJS.Timeout
+  /** Takes the socket out of those that a suspension or an expiry reaches. */
+  readonly #forget: () => void
+  #replica: Replica | null = null
+  #proxyReq: ClientRequest | null = null
+  #upstreamSocket: Socket | null = null
+  #isOver = false
+
+  constructor(
+    exchange: Exchange,
+    context: MintedContext,
+    options: UpgradeOptions,
+    start: Start,
+    finish: Finish,
+  ) {
+    this.#exchange = exchange
+    this.#context = context
+    this.#options = options
+    this.#start = start
+    this.#finish = finish
+    const { socket, head } = exchange.upgrade as NonNullable<Exchange['upgrade']>
+    this.#socket = socket
+    if (head.length > 0) socket.unshift(head)
+    this.#stopWatching = watchEarly(socket)
+    this.#timer = setTimeout(() => {
+      this.#end(new Fault('UPSTREAM_TIMEOUT', 'no answer to the handshake'))
     }, options.handshakeTimeoutMs)
-    const stopWatching = watchEarly(socket)
-    socket.on('close', () => {
-      clearTimeout(timer)
-      // http-proxy would let the handshake go on without its client.
-      proxyReq?.destroy()
-      end(null)
-    })
-    proxy.ws(req, socket as Socket, head, { target: targetOf(replica.origin) }, error => {
-      clearTimeout(timer)
-      end(new Fault('UPSTREAM_UNREACHABLE', error.message))
+    socket.on('close', () => this.#end(null))
+    // From now on, so that a suspension in the midst of the handshake reaches it too.
+    this.#forget = options.sockets.add(
+      (exchange.tenant as Tenant).id,
+      exchange.principal?.exp ?? null,
+      exchange.tokenIssuedAtS ?? 0,
+      () => this.#cut(),
+    )
+  }
+
+  /** @param failed the replica of the attempt before */
+  attempt(failed: Replica | null): void {
+    try {
+      this.#send(failed)
+    } catch (error) {
+      this.#end(error)
+    }
+  }
+
+  #send(failed: Replica | null): void {
+    const exchange = this.#exchange
+    const { replicas, trusted } = this.#options
+    const replica = ownReplica(exchange.tenant as Tenant) ?? replicas.choose(failed, Date.now())
+    if (replica === null) throw new Fault('UPSTREAM_UNREACHABLE', 'no replica is known')
+    exchange.attempts++
+    exchange.upstream = replica.origin
+    this.#replica = replica
+    replica.inFlight++
+    const req = handshakeOf(exchange, this.#context, trusted)
+    const proxyReq = this.#start(req, this.#socket, replica.origin, error => this.#onError(error))
+    this.#proxyReq = proxyReq
+    // Before http-proxy's own listener, which writes the head that we clean here.
+    proxyReq.prependListener('upgrade', (res, upstreamSocket) => {
+      this.#splice(res, upstreamSocket as Socket)
     })
     // Its own listener would write the decoded body behind a chunked head.
-    ;(proxyReq as ClientRequest | null)?.removeAllListeners('response').on('response', res => {
-      clearTimeout(timer)
-      relayRefusal(exchange, res, end)
+    proxyReq.removeAllListeners('response').on('response', res => this.#relayRefusal(res))
+  }
+
+  #onError(error: NodeJS.ErrnoException): void {
+    // Once spliced there is no HTTP left to answer in: a 502 would be read as a frame.
+    if (this.#upstreamSocket !== null) return this.#cut()
+    const replica = this.#replica
+    const isUnsent = error.syscall === 'connect' || error.syscall === 'getaddrinfo'
+    if (replica === null || this.#isOver) return
+    if (isUnsent) this.#options.replicas.rest(replica, Date.now())
+    if (isUnsent && this.#exchange.attempts < ATTEMPTS_MAX) {
+      replica.inFlight--
+      this.#replica = null
+      return this.attempt(replica)
+    }
+    const code = isUnsent ? 'UPSTREAM_UNREACHABLE' : 'UPSTREAM_BAD_RESPONSE'
+    this.#end(new Fault(code, error.message))
+  }
+
+  /** Ties the two sides together: one gone, the other goes, for a half-open splice would leak. */
+  #splice(res: IncomingMessage, upstreamSocket: Socket): void {
+    clearTimeout(this.#timer)
+    this.#stopWatching()
+    this.#upstreamSocket = upstreamSocket
+    upstreamSocket.on('error', () => {})
+    upstreamSocket.on('close', () => this.#end(null))
+    if (this.#isOver) return void upstreamSocket.destroy()
+    const exchange = this.#exchange
+    exchange.status = 101
+    exchange.upstreamHeadAt = performance.now()
+    res.headers = toObject(upgradeFields(res.rawHeaders, exchange.requestId))
+    this.#options.recheck((exchange.tenant as Tenant).id)
+  }
+
+  #relayRefusal(res: IncomingMessage): void {
+    const exchange = this.#exchange
+    const chunks: Buffer[] = []
+    let bytes = 0
+    res.on('data', (chunk: Buffer) => {
+      bytes += chunk.length
+      if (bytes <= REFUSAL_BYTES_MAX) chunks.push(chunk)
+      else res.destroy()
     })
+    res.on('error', () => {})
+    // After 'end', or in place of it: too long, or broken off.
+    res.on('close', () => {
+      this.#end(new Fault('UPSTREAM_BAD_RESPONSE', 'a refusal that is too long or broke off'))
+    })
+    res.on('end', () => {
+      if (this.#isOver || exchange.reply.isDone) return this.#end(null)
+      exchange.status = res.statusCode ?? 502
+      exchange.upstreamHeadAt = performance.now()
+      const body = Buffer.concat(chunks)
+      exchange.bytesOut = body.length
+      const headers = cleanResponseHeaders(res.rawHeaders, false)
+      exchange.reply.send(exchange.status, [...headers, 'x-request-id', exchange.requestId], body)
+      this.#end(null)
+    })
+  }
+
+  /** Ends both sides without an answer. */
+  #cut(): void {
+    this.#socket.destroy()
+    this.#end(null)
+  }
+
+  #end(error: unknown): void {
+    if (this.#isOver) return
+    this.#isOver = true
+    clearTimeout(this.#timer)
+    this.#forget()
+    if (this.#replica !== null) this.#replica.inFlight--
+    const upstreamSocket = this.#upstreamSocket
+    if (upstreamSocket === null) {
+      // http-proxy would let the handshake go on without its client.
+      this.#proxyReq?.destroy()
+    } else {
+      this.#exchange.bytesIn = upstreamSocket.bytesWritten
+      this.#exchange.bytesOut = upstreamSocket.bytesRead
+      upstreamSocket.destroy()
+      this.#socket.destroy()
+    }
+    this.#finish(this.#exchange, error)
   }
 }
 
@@ -117,32 +246,6 @@ function watchEarly(socket: Duplex): () => void {
     socket.pause()
     if (bytes > 0) socket.unshift(Buffer.concat(early))
   }
-}
-
-/** Ties the two sides together: one gone, the other goes, for a half-open splice would leak. */
-function splice(
-  exchange: Exchange,
-  upstreamSocket: Socket,
-  sockets: OpenSockets,
-  end: (error: unknown) => void,
-): void {
-  const socket = exchange.upgrade?.socket as Socket
-  const cut = () => {
-    socket.destroy()
-    upstreamSocket.destroy()
-  }
-  const { tenant, principal } = exchange
-  const forget = sockets.add((tenant as Tenant).id, principal?.exp ?? null, cut)
-  const onClose = () => {
-    forget()
-    cut()
-    exchange.bytesIn = upstreamSocket.bytesWritten
-    exchange.bytesOut = upstreamSocket.bytesRead
-    end(null)
-  }
-  upstreamSocket.on('error', () => {})
-  upstreamSocket.on('close', onClose)
-  socket.on('close', onClose)
 }
 
 /** What http-proxy reads: the handshake as it goes to the replica. */
@@ -194,25 +297,4 @@ function toObject(flat: readonly string[]): Record<string, string | string[]> & 
     object[name] = before === undefined ? value : [before, value].flat()
   }
   return object as Record<string, string | string[]> & NodeJS.Dict<never>
-}
-
-function relayRefusal(exchange: Exchange, res: IncomingMessage, end: (error: unknown) => void) {
-  const chunks: Buffer[] = []
-  let bytes = 0
-  res.on('data', (chunk: Buffer) => {
-    bytes += chunk.length
-    if (bytes <= REFUSAL_BYTES_MAX) chunks.push(chunk)
-    else res.destroy()
-  })
-  res.on('error', () => end(new Fault('UPSTREAM_BAD_RESPONSE', 'the refusal broke off')))
-  res.on('end', () => {
-    if (exchange.reply.isDone) return end(null)
-    exchange.status = res.statusCode ?? 502
-    exchange.upstreamHeadAt = performance.now()
-    const body = Buffer.concat(chunks)
-    exchange.bytesOut = body.length
-    const headers = cleanResponseHeaders(res.rawHeaders, false)
-    exchange.reply.send(exchange.status, [...headers, 'x-request-id', exchange.requestId], body)
-    end(null)
-  })
 }

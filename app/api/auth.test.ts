@@ -89,6 +89,13 @@ t.test('all wrong credentials give one answer', async t => {
     login({ ...right, email: 'none@acme.example' }),
     login({ ...right, tenant_key: 'globex' }),
     login(right, globex),
+    // What could not be a login at all is no different from a wrong one.
+    login({ tenant_key: 'acme' }),
+    login({ ...right, email: '' }),
+    login({ ...right, email: 'a\u0000b' }),
+    login({ ...right, password: 7 }),
+    login({ ...right, password: 'x'.repeat(100_000) }),
+    login(JSON.parse('{"__proto__":{"email":"x"}}')),
   ])
   const bodies = answers.map(({ status, json: { request_id, ...body } }) => ({ status, body }))
   for (const body of bodies) {

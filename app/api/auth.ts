@@ -35,9 +35,16 @@ const secretText = z.string().min(1).max(PASSWORD_BYTES_MAX)
 
 const loginBody = z.object({
   tenant_key: z.string().optional(),
-  email: z.string().min(1).max(320),
+  // PostgreSQL's text cannot hold NUL.
+  email: z
+    .string()
+    .min(1)
+    .max(320)
+    .refine(email => !email.includes('\0')),
   password: secretText,
 })
+/** Stands for it: the work is done, and the answer is no. */
+const UNUSABLE_LOGIN = { email: 'nobody', password: 'nothing' }
 
 const refreshBody = z.object({ refreshToken: z.string().min(1).max(8192) })
 
@@ -71,7 +78,9 @@ export function authRoutes(app: FastifyInstance, { reading, mutating }: Routes, 
   app.post(
     '/api/auth/login',
     reading(async (scope, request) => {
-      const body = loginBody.parse(request.body)
+      // A login that cannot be right is answered as one that is wrong, after the same work: any other
+      // answer would tell that the tenant exists, for of an unknown one the gateway answers so.
+      const body = loginBody.safeParse(request.body).data ?? UNUSABLE_LOGIN
       const result = await login(scope, tokens, body)
       return { message: 'Signed in.', result }
     }),
@@ -130,7 +139,10 @@ async function login(scope: Scope, tokens: Tokens, body: z.infer<typeof loginBod
   // The same work whoever it is, so that the time does not tell whether a user exists.
   const known = user?.is_active === true ? user.password_hash : null
   const isRight = await verifyPassword(known ?? DUMMY_PASSWORD_HASH, body.password)
-  if (user === undefined || known === null || !isRight || isOtherTenant) throw wrongCredentials()
+  const isUsable = body !== UNUSABLE_LOGIN
+  if (user === undefined || known === null || !isRight || isOtherTenant || !isUsable) {
+    throw wrongCredentials()
+  }
 
   const refresh = await tokens.refresh(subjectOf(user), scope.tenant.id)
   await scope.db.transaction(async tx => {

@@ -1,4 +1,5 @@
 import { lookup } from 'node:dns/promises'
+import { withDeadline } from '../../registry/lib/deadline.ts'
 import type { Log } from '../../registry/lib/log.ts'
 
 /** One app replica that requests go to. */
@@ -13,6 +14,8 @@ export interface Replica {
 /** How long a replica that could not be reached is passed over. */
 const REST_MS = 2000
 const DNS_REFRESH_MS = 5000
+/** Below the refresh, so that two of them never overlap. */
+const DNS_TIMEOUT_MS = 4000
 
 /**
  * The replica for the next attempt: the one with the fewest requests in flight among those that do not
@@ -98,7 +101,12 @@ export class ReplicaSet {
     const url = new URL(entry.slice('dns:'.length))
     try {
       const port = url.port === '' ? '' : `:${url.port}`
-      const origins = (await this.#resolve(url.hostname)).map(
+      const addresses = await withDeadline(
+        this.#resolve(url.hostname),
+        DNS_TIMEOUT_MS,
+        () => new Error('no answer in time'),
+      )
+      const origins = addresses.map(
         address => `${url.protocol}//${address.includes(':') ? `[${address}]` : address}${port}`,
       )
       this.#lastOrigins.set(entry, origins)
