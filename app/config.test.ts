@@ -18,9 +18,9 @@ const problemsOf = (env: Record<string, string>): readonly string[] => {
 t.test('the four secrets are all that must be set', async t => {
   const config = readAppConfig(good)
   t.match(config, { host: '127.0.0.1', port: 3000, adminPort: 3001, isProduction: false })
-  t.match(config.pools, { connectionsMax: 5, connectionsMin: 0, connectMs: 3000 })
+  t.match(config.kit.pools, { connectionsMax: 5, connectionsMin: 0, connectMs: 3000 })
   t.match(config.tokens, { accessLifeS: 900, refreshLifeS: 604_800 })
-  t.equal(config.buckets.defaultBucket, null)
+  t.equal(config.kit.buckets?.defaultBucket, null)
   t.equal(readAppConfig({ ...good, NODE_ENV: 'production' }).host, '0.0.0.0')
   t.notOk(JSON.stringify(config.tokens).includes(good.JWT_SECRET_ACCESS_TOKEN ?? ''))
 })
@@ -37,7 +37,8 @@ t.test('contradictions are named', async t => {
     [{ BUCKET_ACCESS_KEY: 'a' }, /BUCKET_SECRET_KEY/],
     [{ BUCKET_NAME: 'b', BUCKET_ENDPOINT: 'http://x' }, /BUCKET_ACCESS_KEY/],
     [{ TENANT_ADDRESS_ALLOW: '10.0.0.0/99' }, /TENANT_ADDRESS_ALLOW/],
-    [{ DB_SSL_CA_FILE: '/does/not/exist' }, /DB_SSL_CA_FILE cannot be read/],
+    [{ DB_SSL_CA: '/does/not/exist' }, /DB_SSL_CA cannot be read: ENOENT/],
+    [{ DB_SSL_CA: '-----BEGIN X-----' }, /DB_SSL_CA must be a certificate in PEM/],
     [{ JWT_ACCESS_TOKEN_EXPIRY: '15 minutes' }, /JWT_ACCESS_TOKEN_EXPIRY must be a duration/],
     [{ PORT: '3001' }, /ADMIN_PORT/],
     [{ TENANT_CONTEXT_ENCRYPTION_KEY: 'x' }, /TENANT_CONTEXT_ENCRYPTION_KEY must be 32 bytes/],

@@ -1,14 +1,13 @@
-import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import type { JSONWebKeySet } from 'jose'
 import { z } from 'zod'
 import type { BucketConnection } from '../registry/connection.ts'
-import { type AddressPolicy, makeAddressPolicy } from '../registry/lib/address.ts'
-import { commonEnv, EnvError, int, list, port, readEnv, url } from '../registry/lib/env.ts'
+import { makeAddressPolicy } from '../registry/lib/address.ts'
+import { readPem } from '../registry/lib/ca.ts'
+import { commonEnv, EnvError, int, list, parsed, port, readEnv, url } from '../registry/lib/env.ts'
 import { Secret } from '../registry/lib/secret.ts'
 import type { TokenOptions } from './api/tokens.ts'
-import type { BucketOptions } from './kit/tenant-buckets.ts'
-import type { PoolOptions } from './kit/tenant-pool.ts'
+import { KIT_DEFAULTS, type KitOptions } from './kit/open-kit.ts'
 
 /** RFC 7518 section 3.2: a key of HS256 is as long as its hash. */
 const SECRET_BYTES_MIN = 32
@@ -24,13 +23,8 @@ export interface AppConfig {
   readonly adminHost: string
   readonly adminPort: number
   readonly replica: string
-  readonly publicKeys: JSONWebKeySet
-  readonly contentKeys: readonly string[]
+  readonly kit: Omit<KitOptions, 'log'>
   readonly tokens: TokenOptions
-  readonly pools: PoolOptions
-  readonly buckets: BucketOptions
-  readonly contextsMax: number
-  readonly replayIdsMax: number
   readonly fileBytesMax: number
   readonly streamsMax: number
   readonly streamsPerTenantMax: number
@@ -99,31 +93,30 @@ const shape = {
   JWT_SECRET_REFRESH_TOKEN_PREVIOUS: list(),
   JWT_ACCESS_TOKEN_EXPIRY: duration('15m'),
   JWT_REFRESH_TOKEN_EXPIRY: duration('7d'),
-  DB_POOL_MAX: int(1, 1000, 5),
-  DB_POOL_MIN: int(0, 100, 0),
-  DB_GLOBAL_POOL_MAX: int(1, 100_000, 200),
-  DB_POOLS_MAX: int(1, 100_000, 1024),
-  DB_CONNECT_TIMEOUT_MS: int(10, 60_000, 3000),
-  DB_CHECKOUT_TIMEOUT_MS: int(10, 60_000, 3000),
-  DB_CHECKOUT_WAITERS_MAX: int(1, 100_000, 256),
-  DB_CONNECTION_IDLE_MS: int(100, 3_600_000, 20_000),
-  DB_POOL_IDLE_MS: int(100, 3_600_000, 90_000),
-  DB_STATEMENT_TIMEOUT_MS: int(100, 3_600_000, 30_000),
-  DB_IDLE_IN_TRANSACTION_MS: int(100, 3_600_000, 15_000),
-  DB_SSL_CA: z.string().includes('-----BEGIN CERTIFICATE-----', 'must be PEM').optional(),
-  DB_SSL_CA_FILE: z.string().optional(),
-  TENANT_ADDRESS_ALLOW: list(),
+  DB_POOL_MAX: int(1, 1000, KIT_DEFAULTS.pools.connectionsMax),
+  DB_POOL_MIN: int(0, 100, KIT_DEFAULTS.pools.connectionsMin),
+  DB_GLOBAL_POOL_MAX: int(1, 100_000, KIT_DEFAULTS.pools.connectionsTotalMax),
+  DB_POOLS_MAX: int(1, 100_000, KIT_DEFAULTS.pools.poolsMax),
+  DB_CONNECT_TIMEOUT_MS: int(10, 60_000, KIT_DEFAULTS.pools.connectMs),
+  DB_CHECKOUT_TIMEOUT_MS: int(10, 60_000, KIT_DEFAULTS.pools.checkoutMs),
+  DB_CHECKOUT_WAITERS_MAX: int(1, 100_000, KIT_DEFAULTS.pools.waitersMax),
+  DB_CONNECTION_IDLE_MS: int(100, 3_600_000, KIT_DEFAULTS.pools.connectionIdleMs),
+  DB_POOL_IDLE_MS: int(100, 3_600_000, KIT_DEFAULTS.pools.poolIdleMs),
+  DB_STATEMENT_TIMEOUT_MS: int(100, 3_600_000, KIT_DEFAULTS.pools.statementTimeoutMs),
+  DB_IDLE_IN_TRANSACTION_MS: int(100, 3_600_000, KIT_DEFAULTS.pools.idleInTransactionMs),
+  DB_SSL_CA: parsed(z.string(), readPem).optional(),
+  TENANT_ADDRESS_ALLOW: parsed(list(), makeAddressPolicy),
   BUCKET_PROVIDER: z.string().optional(),
   BUCKET_ENDPOINT: url('http:', 'https:').optional(),
   BUCKET_REGION: z.string().optional(),
   BUCKET_NAME: z.string().optional(),
   BUCKET_ACCESS_KEY: z.string().optional(),
   BUCKET_SECRET_KEY: z.string().optional(),
-  BUCKET_CLIENTS_MAX: int(1, 10_000, 256),
-  BUCKET_CONNECT_TIMEOUT_MS: int(10, 60_000, 3000),
-  BUCKET_IDLE_TIMEOUT_MS: int(100, 600_000, 60_000),
-  CONTEXTS_MAX: int(1, 1_000_000, 8192),
-  REPLAY_IDS_MAX: int(1000, 10_000_000, 500_000),
+  BUCKET_CLIENTS_MAX: int(1, 10_000, KIT_DEFAULTS.buckets.clientsMax),
+  BUCKET_CONNECT_TIMEOUT_MS: int(10, 60_000, KIT_DEFAULTS.buckets.connectMs),
+  BUCKET_IDLE_TIMEOUT_MS: int(100, 600_000, KIT_DEFAULTS.buckets.idleMs),
+  CONTEXTS_MAX: int(1, 1_000_000, KIT_DEFAULTS.contextsMax),
+  REPLAY_IDS_MAX: int(1000, 10_000_000, KIT_DEFAULTS.replayIdsMax),
   FILE_BYTES_MAX: int(1, 5 * GIB, 5 * GIB),
   STREAMS_MAX: int(1, 1_000_000, 10_000),
   STREAMS_PER_TENANT_MAX: int(1, 1_000_000, 1000),
@@ -140,8 +133,6 @@ export function readAppConfig(from: NodeJS.ProcessEnv): AppConfig {
   const isProduction = env.NODE_ENV === 'production'
   const weaknesses = secretWeaknesses(env)
   const problems = [...(isProduction ? weaknesses : []), ...contradictions(env)]
-  const addressPolicy = readPolicy(env.TENANT_ADDRESS_ALLOW, problems)
-  const sslCa = readCa(env, problems)
   if (problems.length > 0) throw new EnvError(problems)
 
   const host = env.HOST ?? (isProduction ? '0.0.0.0' : '127.0.0.1')
@@ -157,8 +148,6 @@ export function readAppConfig(from: NodeJS.ProcessEnv): AppConfig {
       `${hostname()
         .replace(/[^\w.-]/g, '-')
         .slice(0, 48)}:${process.pid}`,
-    publicKeys: env.TENANT_CONTEXT_PUBLIC_KEYS,
-    contentKeys: env.TENANT_CONTEXT_ENCRYPTION_KEY,
     tokens: {
       accessSecret: new Secret(env.JWT_SECRET_ACCESS_TOKEN),
       refreshSecret: new Secret(env.JWT_SECRET_REFRESH_TOKEN),
@@ -166,33 +155,34 @@ export function readAppConfig(from: NodeJS.ProcessEnv): AppConfig {
       accessLifeS: env.JWT_ACCESS_TOKEN_EXPIRY,
       refreshLifeS: env.JWT_REFRESH_TOKEN_EXPIRY,
     },
-    pools: {
-      connectionsMax: env.DB_POOL_MAX,
-      connectionsMin: env.DB_POOL_MIN,
-      connectionsTotalMax: env.DB_GLOBAL_POOL_MAX,
-      connectMs: env.DB_CONNECT_TIMEOUT_MS,
-      checkoutMs: env.DB_CHECKOUT_TIMEOUT_MS,
-      waitersMax: env.DB_CHECKOUT_WAITERS_MAX,
-      connectionIdleMs: env.DB_CONNECTION_IDLE_MS,
-      poolIdleMs: env.DB_POOL_IDLE_MS,
-      poolsMax: env.DB_POOLS_MAX,
-      statementTimeoutMs: env.DB_STATEMENT_TIMEOUT_MS,
-      idleInTransactionMs: env.DB_IDLE_IN_TRANSACTION_MS,
-      sslCa,
-      addressPolicy: isProduction ? addressPolicy : null,
-      applicationName: 'doorman-app',
+    kit: {
+      publicKeys: env.TENANT_CONTEXT_PUBLIC_KEYS,
+      contentKeys: env.TENANT_CONTEXT_ENCRYPTION_KEY,
+      addressPolicy: isProduction ? env.TENANT_ADDRESS_ALLOW : null,
+      contextsMax: env.CONTEXTS_MAX,
+      replayIdsMax: env.REPLAY_IDS_MAX,
+      pools: {
+        connectionsMax: env.DB_POOL_MAX,
+        connectionsMin: env.DB_POOL_MIN,
+        connectionsTotalMax: env.DB_GLOBAL_POOL_MAX,
+        connectMs: env.DB_CONNECT_TIMEOUT_MS,
+        checkoutMs: env.DB_CHECKOUT_TIMEOUT_MS,
+        waitersMax: env.DB_CHECKOUT_WAITERS_MAX,
+        connectionIdleMs: env.DB_CONNECTION_IDLE_MS,
+        poolIdleMs: env.DB_POOL_IDLE_MS,
+        poolsMax: env.DB_POOLS_MAX,
+        statementTimeoutMs: env.DB_STATEMENT_TIMEOUT_MS,
+        idleInTransactionMs: env.DB_IDLE_IN_TRANSACTION_MS,
+        sslCa: env.DB_SSL_CA ?? null,
+      },
+      buckets: {
+        defaultBucket: defaultBucket(env),
+        clientsMax: env.BUCKET_CLIENTS_MAX,
+        clientIdleMs: env.DB_POOL_IDLE_MS,
+        connectMs: env.BUCKET_CONNECT_TIMEOUT_MS,
+        idleMs: env.BUCKET_IDLE_TIMEOUT_MS,
+      },
     },
-    buckets: {
-      defaultBucket: defaultBucket(env),
-      clientsMax: env.BUCKET_CLIENTS_MAX,
-      clientIdleMs: env.DB_POOL_IDLE_MS,
-      connectMs: env.BUCKET_CONNECT_TIMEOUT_MS,
-      idleMs: env.BUCKET_IDLE_TIMEOUT_MS,
-      socketsMax: 50,
-      addressPolicy: isProduction ? addressPolicy : null,
-    },
-    contextsMax: env.CONTEXTS_MAX,
-    replayIdsMax: env.REPLAY_IDS_MAX,
     fileBytesMax: env.FILE_BYTES_MAX,
     streamsMax: env.STREAMS_MAX,
     streamsPerTenantMax: env.STREAMS_PER_TENANT_MAX,
@@ -238,34 +228,9 @@ function contradictions(env: Env): string[] {
       env.BUCKET_NAME !== undefined && env.BUCKET_ENDPOINT !== undefined && !hasKeys,
       'BUCKET_ACCESS_KEY is required with BUCKET_ENDPOINT',
     ],
-    [
-      env.DB_SSL_CA !== undefined && env.DB_SSL_CA_FILE !== undefined,
-      'DB_SSL_CA_FILE must not be set beside DB_SSL_CA',
-    ],
     [env.PORT !== 0 && env.PORT === env.ADMIN_PORT, 'ADMIN_PORT must not be the same as PORT'],
   ]
   return checks.filter(([isWrong]) => isWrong).map(([, problem]) => problem)
-}
-
-function readPolicy(allow: readonly string[], problems: string[]): AddressPolicy | null {
-  try {
-    return makeAddressPolicy(allow)
-  } catch (error) {
-    problems.push(`TENANT_ADDRESS_ALLOW: ${(error as Error).message}`)
-    return null
-  }
-}
-
-function readCa(env: Env, problems: string[]): string | null {
-  if (env.DB_SSL_CA_FILE === undefined) return env.DB_SSL_CA ?? null
-  try {
-    const text = readFileSync(env.DB_SSL_CA_FILE, 'utf8')
-    if (text.includes('-----BEGIN CERTIFICATE-----')) return text
-    problems.push('DB_SSL_CA_FILE must be PEM')
-  } catch {
-    problems.push('DB_SSL_CA_FILE cannot be read')
-  }
-  return null
 }
 
 function defaultBucket(env: Env): BucketConnection | null {

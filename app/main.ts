@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { withDeadline } from '../registry/lib/deadline.ts'
 import { onTermination, runMain } from '../registry/lib/lifecycle.ts'
-import { makeLog } from '../registry/lib/log.ts'
+import { bufferedStdout, makeLog } from '../registry/lib/log.ts'
 import { requireSafeRuntime } from '../registry/lib/runtime.ts'
 import { readAppConfig } from './config.ts'
 import { type AppServer, makeAdminServer, makeAppServer } from './server.ts'
@@ -15,7 +15,7 @@ const STREAM_CLOSE_MS = 1500
 requireSafeRuntime()
 runMain(async () => {
   const config = readAppConfig(process.env)
-  const log = makeLog('app', config.logLevel)
+  const log = makeLog('app', config.logLevel, bufferedStdout())
   for (const warning of config.warnings) log.warn(warning)
   const server = await makeAppServer(config, log)
   const admin = makeAdminServer(server)
@@ -40,7 +40,7 @@ runMain(async () => {
 
 /** Not ready first, then streams, then no new connections, then requests in flight, then the pools. */
 async function stop(
-  { app, kit, drain }: AppServer,
+  { app, drain }: AppServer,
   admin: Server,
   noticeMs: number,
   drainMs: number,
@@ -53,8 +53,8 @@ async function stop(
   const isClosed = app.close()
   await settleWithin(isClosed, deadline - Date.now())
   app.server.closeAllConnections()
-  await settleWithin(isClosed, 1000)
-  await settleWithin(kit.close(), 1000)
+  // Its last step ends the pools.
+  await settleWithin(isClosed, 2000)
   admin.close()
   admin.closeAllConnections()
 }

@@ -1,7 +1,5 @@
-import { randomUUID } from 'node:crypto'
 import { createServer, type Server } from 'node:http'
 import fastify, { type FastifyInstance } from 'fastify'
-import { makeContextVerifier } from '../registry/context.ts'
 import { Fault } from '../registry/lib/errors.ts'
 import type { Log } from '../registry/lib/log.ts'
 import { authRoutes } from './api/auth.ts'
@@ -14,12 +12,12 @@ import { makeTokens } from './api/tokens.ts'
 import { whoamiRoute } from './api/whoami.ts'
 import type { AppConfig } from './config.ts'
 import { Drain } from './drain.ts'
-import { faultOf, makeHandle, respondFault } from './handle.ts'
-import { makeGate } from './kit/gate.ts'
-import { makeReplayGuard } from './kit/replay-guard.ts'
-import { TenantBuckets } from './kit/tenant-buckets.ts'
-import { makeTenantKit, type TenantKit } from './kit/tenant-kit.ts'
-import { TenantPools } from './kit/tenant-pools.ts'
+import { makeHandle } from './handle.ts'
+import { tenantServerOptions } from './kit/fastify.ts'
+import { openTenantKit } from './kit/open-kit.ts'
+import type { TenantBuckets } from './kit/tenant-buckets.ts'
+import type { TenantKit } from './kit/tenant-kit.ts'
+import type { TenantPools } from './kit/tenant-pools.ts'
 import { type AppMetrics, makeMetrics } from './metrics.ts'
 
 /** JSON and form bodies; files are streamed and bounded by FILE_BYTES_MAX. */
@@ -42,16 +40,7 @@ export interface AppServer {
 }
 
 export async function makeAppServer(config: AppConfig, log: Log): Promise<AppServer> {
-  const verifier = await makeContextVerifier(config.publicKeys, config.contentKeys)
-  const pools = new TenantPools(config.pools, log)
-  const buckets = new TenantBuckets(config.buckets)
-  const gate = makeGate({
-    verifier,
-    replayGuard: makeReplayGuard(config.replayIdsMax),
-    contextsMax: config.contextsMax,
-    versionsMax: config.contextsMax * 2,
-  })
-  const kit = makeTenantKit(gate, pools, buckets)
+  const { kit, pools, buckets } = await openTenantKit({ ...config.kit, log })
   const metrics = makeMetrics(pools, buckets)
   const drain = new Drain()
 
@@ -65,9 +54,11 @@ export async function makeAppServer(config: AppConfig, log: Log): Promise<AppSer
     // Requests that come on kept connections while we stop are answered, and their connection closed.
     return503OnClosing: false,
     exposeHeadRoutes: false,
+    // Dropped and not refused: a refusal before the handler would tell known tenants from unknown.
+    onProtoPoisoning: 'remove',
+    onConstructorPoisoning: 'remove',
     routerOptions: { maxParamLength: 1024, caseSensitive: true },
-    genReqId: request => requestIdOf(request.headers['x-request-id']),
-    frameworkErrors: (error, request, reply) => respondFault(faultOf(error), request, reply),
+    ...tenantServerOptions,
     http: { maxHeaderSize: HEAD_BYTES_MAX, headersTimeout: HEAD_TIMEOUT_MS },
   })
   // Fastify says so to what arrives after the listener is closed; a request that was in flight by then
@@ -77,7 +68,7 @@ export async function makeAppServer(config: AppConfig, log: Log): Promise<AppSer
     if (drain.isDraining && !app.server.listening) reply.header('connection', 'close')
   })
   parseForms(app)
-  const routes = makeHandle(app, kit, log, metrics)
+  const routes = await makeHandle(app, kit, log, metrics)
   await socketRoutes(app, drain, metrics, {
     socketsMax: config.streamsMax,
     perTenantMax: config.streamsPerTenantMax,
@@ -117,11 +108,6 @@ export function makeAdminServer({ drain, metrics }: AppServer): Server {
   server.requestTimeout = 10_000
   server.maxConnections = 100
   return server
-}
-
-/** The gateway's id where it is sane, else one of our own. */
-function requestIdOf(given: string | string[] | undefined): string {
-  return typeof given === 'string' && /^[\w.:-]{1,128}$/.test(given) ? given : randomUUID()
 }
 
 function parseForms(app: FastifyInstance): void {

@@ -234,7 +234,6 @@ export async function startApp(keys: TestKeys, env: Record<string, string> = {})
       server.drain.start()
       await server.drain.closeStreams(1000)
       await server.app.close()
-      await server.kit.close()
     },
   }
 }

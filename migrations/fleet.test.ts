@@ -88,6 +88,19 @@ t.test('one tenant that fails stops no other; the next run does what is left', a
   await registry.admin.query('DELETE FROM tenants')
 })
 
+t.test(
+  'a database that was made anew is shown as it is, not as the Registry remembers',
+  async t => {
+    const { id } = await makeTenant('anew')
+    t.match((await runFleet()).outcomes.get('anew'), { before: null, after: '0002' })
+    await registry.admin.query('DROP DATABASE db_anew WITH (FORCE)')
+    await registry.admin.query('CREATE DATABASE db_anew OWNER role_anew')
+    t.equal((await store.findById(id))?.schemaVersion, '0002')
+    t.match((await runFleet()).outcomes.get('anew'), { result: 'ok', before: null, after: '0002' })
+    await registry.admin.query('DELETE FROM tenants')
+  },
+)
+
 t.test('two runners at once: each migration runs once per database', async t => {
   for (let i = 0; i < 4; i++) await makeTenant(`pair${i}`)
   const runs = await Promise.all([runFleet(), runFleet()])
@@ -124,22 +137,26 @@ t.test('at most two databases of one server at a time', async t => {
 t.test('the command: all, one by id or key, and its exit codes', async t => {
   const one = await makeTenant('cmd1')
   await makeTenant('cmd2', 'active', 'wrong')
-  const run = (...args: string[]) =>
+  const run = (args: string[], vars = {}) =>
     new Promise<{ code: number; stdout: string; stderr: string }>(resolve => {
       const env = { PATH: process.env.PATH, TENANT_REGISTRY_DB_URL: registry.url }
       execFile(
         process.execPath,
         [join(import.meta.dirname, 'tenant-migrate.ts'), ...args],
-        { env: { ...env, MASTER_ENCRYPTION_KEY: MASTER } },
+        { env: { ...env, MASTER_ENCRYPTION_KEY: MASTER, ...vars } },
         (error, stdout, stderr) => resolve({ code: Number(error?.code ?? 0), stdout, stderr }),
       )
     })
+  const production = { NODE_ENV: 'production' }
+  const refused = await run([], production)
+  t.match(refused, { code: 1, stdout: /2 tenant\(s\), 2 failed\n$/ })
+  t.match(refused.stdout, /^failed +cmd1 {2}- -> - .*127\.0\.0\.1 is a refused address/m)
   const [all, byId, byKey, unknown, usage] = [
-    await run(),
-    await run(`--tenant-id=${one.id}`),
-    await run('--tenant-key', 'cmd1'),
-    await run(`--tenant-id=${randomUUID()}`),
-    await run('--tenant-id=x'),
+    await run([]),
+    await run([`--tenant-id=${one.id}`], { ...production, TENANT_ADDRESS_ALLOW: '127.0.0.1' }),
+    await run(['--tenant-key', 'cmd1']),
+    await run([`--tenant-id=${randomUUID()}`]),
+    await run(['--tenant-id=x']),
   ]
   t.match(all, { code: 1, stdout: /2 tenant\(s\), 1 failed\n$/ })
   t.match(all.stdout, /^ok +cmd1 {2}- -> \d{4} {2}\d+ ms$/m)

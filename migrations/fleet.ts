@@ -1,5 +1,6 @@
 import { openConnections } from '../registry/connection.ts'
 import type { Keyring } from '../registry/envelope.ts'
+import type { AddressPolicy } from '../registry/lib/address.ts'
 import { Fault } from '../registry/lib/errors.ts'
 import { type PgTarget, sslOptions } from '../registry/lib/pg.ts'
 import type { ListedTenant, RegistryStore } from '../registry/store.ts'
@@ -19,6 +20,8 @@ export interface FleetOptions {
   readonly directory: string
   /** PEM of the CA of the tenant databases. */
   readonly ca?: string
+  /** Where tenants' databases may be; absent or null: anywhere. */
+  readonly addressPolicy?: AddressPolicy | null
   readonly onDone: (outcome: TenantOutcome) => void
   readonly runnerWaitMs?: number
 }
@@ -86,7 +89,8 @@ async function migrateTenant(options: FleetOptions, listed: ListedTenant): Promi
   const done = (result: TenantOutcome['result'], note: string | null, run?: MigrateResult) => ({
     tenant: listed,
     result,
-    before: run?.before ?? listed.tenant?.schemaVersion ?? null,
+    // The database's word where it was asked; what the Registry noted is a memory of it.
+    before: run === undefined ? (listed.tenant?.schemaVersion ?? null) : run.before,
     after: run?.after ?? null,
     durationMs: Math.round(performance.now() - startedAt),
     note,
@@ -95,10 +99,11 @@ async function migrateTenant(options: FleetOptions, listed: ListedTenant): Promi
   if (listed.status === 'archived') return done('skipped', 'archived')
   if (tenant === null) return done('failed', listed.problem)
   try {
-    const { directory, ca, runnerWaitMs } = options
+    const { directory, ca, addressPolicy = null, runnerWaitMs } = options
     const run = await migrate({
       target: targetOf(options.keyring, tenant, ca),
       directory,
+      addressPolicy,
       connectTimeoutMs: CONNECT_TIMEOUT_MS,
       ...(runnerWaitMs !== undefined && { runnerWaitMs }),
     })

@@ -2,8 +2,8 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { Keyring } from '../registry/envelope.ts'
 import { checkMasterKey } from '../registry/key-check.ts'
-import { readCa } from '../registry/lib/ca.ts'
-import { list, readEnv, url } from '../registry/lib/env.ts'
+import { readPem } from '../registry/lib/ca.ts'
+import { list, parsed, readEnv, url } from '../registry/lib/env.ts'
 import { runMain } from '../registry/lib/lifecycle.ts'
 import { makeLog } from '../registry/lib/log.ts'
 import { parsePgUrl } from '../registry/lib/pg.ts'
@@ -19,15 +19,14 @@ async function main(): Promise<void> {
   const env = readEnv(
     {
       TENANT_REGISTRY_DB_URL: url('postgres:', 'postgresql:'),
-      /** PEM file of the CA of the Registry's certificate. */
-      REGISTRY_DB_SSL_CA: z.string().optional(),
+      REGISTRY_DB_SSL_CA: parsed(z.string(), readPem).optional(),
       /** Where it is set, it is checked against the Registry, and the key check is written. */
       MASTER_ENCRYPTION_KEY: z.string().optional(),
       MASTER_ENCRYPTION_KEY_PREVIOUS: list(),
     },
     process.env,
   )
-  const ca = await readCa(env.REGISTRY_DB_SSL_CA, 'REGISTRY_DB_SSL_CA')
+  const ca = env.REGISTRY_DB_SSL_CA
   const target = parsePgUrl(env.TENANT_REGISTRY_DB_URL, ca)
   const directory = join(import.meta.dirname, 'registry')
   const result = await migrate({ target, directory })

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Client } from 'pg'
+import type { AddressPolicy } from '../registry/lib/address.ts'
 import { closePg, connectPg, type PgTarget } from '../registry/lib/pg.ts'
 
 /** Wait for a lock on a table that live traffic uses, before the migration gives way (DESIGN 5). */
@@ -23,6 +24,8 @@ export interface MigrateOptions {
   readonly lockTimeoutMs?: number
   readonly statementTimeoutMs?: number
   readonly runnerWaitMs?: number
+  /** Where the database may be; absent or null: anywhere. */
+  readonly addressPolicy?: AddressPolicy | null
 }
 
 export interface MigrateResult {
@@ -60,6 +63,7 @@ export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
     statementTimeoutMs: options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS,
     lockTimeoutMs,
     applicationName: 'doorman-migrate',
+    addressPolicy: options.addressPolicy ?? null,
   })
   const warnings: string[] = []
   client.on('notice', notice => {

@@ -3,8 +3,9 @@ import { parseArgs } from 'node:util'
 import { z } from 'zod'
 import { Keyring } from '../registry/envelope.ts'
 import { checkMasterKey } from '../registry/key-check.ts'
-import { readCa } from '../registry/lib/ca.ts'
-import { list, readEnv, url } from '../registry/lib/env.ts'
+import { makeAddressPolicy } from '../registry/lib/address.ts'
+import { readPem } from '../registry/lib/ca.ts'
+import { list, parsed, readEnv, url } from '../registry/lib/env.ts'
 import { runMain } from '../registry/lib/lifecycle.ts'
 import { makeLog } from '../registry/lib/log.ts'
 import { requireSafeRuntime } from '../registry/lib/runtime.ts'
@@ -34,17 +35,16 @@ async function main(): Promise<void> {
   const env = readEnv(
     {
       TENANT_REGISTRY_DB_URL: url('postgres:', 'postgresql:'),
-      /** PEM file of the CA of the Registry's certificate. */
-      REGISTRY_DB_SSL_CA: z.string().optional(),
-      /** PEM file of the CA of the tenant databases. */
-      DB_SSL_CA: z.string().optional(),
+      REGISTRY_DB_SSL_CA: parsed(z.string(), readPem).optional(),
+      DB_SSL_CA: parsed(z.string(), readPem).optional(),
+      NODE_ENV: z.string().default('development'),
+      TENANT_ADDRESS_ALLOW: parsed(list(), makeAddressPolicy),
       MASTER_ENCRYPTION_KEY: z.string(),
       MASTER_ENCRYPTION_KEY_PREVIOUS: list(),
     },
     process.env,
   )
-  const registryCa = await readCa(env.REGISTRY_DB_SSL_CA, 'REGISTRY_DB_SSL_CA')
-  const ca = await readCa(env.DB_SSL_CA, 'DB_SSL_CA')
+  const { REGISTRY_DB_SSL_CA: registryCa, DB_SSL_CA: ca } = env
   const keyring = await Keyring.derive([
     env.MASTER_ENCRYPTION_KEY,
     ...env.MASTER_ENCRYPTION_KEY_PREVIOUS,
@@ -67,6 +67,7 @@ async function main(): Promise<void> {
       tenants: only.isAll ? store.list({ mode: 'shared' }) : await pick(store, only),
       directory: join(import.meta.dirname, 'tenant'),
       ...(ca !== undefined && { ca }),
+      addressPolicy: env.NODE_ENV === 'production' ? env.TENANT_ADDRESS_ALLOW : null,
       onDone: outcome => {
         total += 1
         process.stdout.write(`${lineOf(outcome)}\n`)

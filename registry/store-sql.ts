@@ -13,6 +13,15 @@ export const FIND_BY_KEY = `
   SELECT ${TENANT_COLUMNS} FROM tenants WHERE lower(tenant_key::text) = $1
   ORDER BY (tenant_key::text = $1) DESC, id LIMIT 1`
 
+/** The CLI's look-up of one tenant, fit to be served or not, by id. Primary key. */
+export const FIND_LISTED_BY_ID = `
+  SELECT ${TENANT_COLUMNS}, status_reason FROM tenants WHERE id = $1`
+
+/** The same by key, in whatever case it stands there. Index tenants_key_lower. */
+export const FIND_LISTED_BY_KEY = `
+  SELECT ${TENANT_COLUMNS}, status_reason FROM tenants WHERE lower(tenant_key::text) = $1
+  ORDER BY (tenant_key::text = $1) DESC, id LIMIT 1`
+
 /**
  * The watch's second net, every 5 s. Index tenants_changed_xid, tenant_tombstones_changed_xid.
  *
@@ -54,24 +63,51 @@ export const CREATE = `
   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
   RETURNING ${TENANT_COLUMNS}`
 
-/** Moves the status where the table of transitions allows it ($4), in one step, so that no race slips by. */
+/** The database of a row as two rows can be compared; another name of the same host goes unnoticed. */
+const DATABASE_PLACE = 'lower(db_host), coalesce(db_port, 5432), db_name'
+
+/** Two operators who take the same database at once wait for each other. $1 host:port/name. */
+export const LOCK_DATABASE =
+  "SELECT pg_advisory_xact_lock(hashtextextended('doorman database ' || lower($1), 0))"
+
+/**
+ * Under that lock: who has the database $2, $3, $4 already, where tenant $1 does not have it itself by
+ * now (a row of an older Registry must take a new password all the same). Reads the whole table: a few
+ * milliseconds at ten thousand tenants, and only when an operator places a tenant.
+ */
+export const FIND_DATABASE_OWNER = `
+  SELECT id, tenant_key FROM tenants WHERE (${DATABASE_PLACE}) = (lower($2), $3::int, $4)
+  ORDER BY id = $1 DESC, tenant_key LIMIT 1`
+
+/** For the CLI's list: tenants that name the same database as another one. */
+export const SHARED_DATABASES = `
+  SELECT id FROM (
+    SELECT id, count(*) OVER (PARTITION BY ${DATABASE_PLACE}) AS tenants FROM tenants
+    WHERE db_host IS NOT NULL AND db_name IS NOT NULL
+  ) AS placed WHERE tenants > 1`
+
+/**
+ * Moves the status where the table of transitions allows it ($4), in one step, so that no race slips by. A
+ * word that nobody knows ($5 are those we know) leads anywhere, or an older row could never be mended.
+ */
 export const SET_STATUS = `
-  UPDATE tenants SET status = $2, status_reason = $3 WHERE id = $1 AND status = ANY($4)
-  RETURNING ${TENANT_COLUMNS}`
+  UPDATE tenants SET status = $2, status_reason = $3
+  WHERE id = $1 AND (status = ANY($4) OR NOT status = ANY($5))
+  RETURNING ${TENANT_COLUMNS}, status_reason`
 
 /** New connection details, only onto the version that they were based on ($9). */
 export const SET_DB = `
   UPDATE tenants SET db_host = $2, db_port = $3, db_name = $4, db_user = $5,
     db_password_encrypted = $6, db_ssl_mode = $7, db_pool_max = $8
   WHERE id = $1 AND config_version = $9
-  RETURNING ${TENANT_COLUMNS}`
+  RETURNING ${TENANT_COLUMNS}, status_reason`
 
 /** New bucket, or none where $5 is null, only onto the version that it was based on ($9). */
 export const SET_BUCKET = `
   UPDATE tenants SET bucket_provider = $2, bucket_endpoint = $3, bucket_region = $4, bucket_name = $5,
     bucket_prefix = $6, bucket_access_key_encrypted = $7, bucket_secret_key_encrypted = $8
   WHERE id = $1 AND config_version = $9
-  RETURNING ${TENANT_COLUMNS}`
+  RETURNING ${TENANT_COLUMNS}, status_reason`
 
 /**
  * After a tenant migration. It moves config_version like any other change, for gateways act on the

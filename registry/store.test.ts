@@ -91,8 +91,9 @@ t.test('no two tenants reach the same objects of a bucket', async t => {
   }
   const mine = { ...bucket, name: 'raced', prefix: 'other/', accessKeyEncrypted: 'v1.new' }
   const rekeyed = await store.setBucket(other.id, mine, other.configVersion)
-  t.equal(rekeyed?.bucket?.accessKeyEncrypted, 'v1.new', 'its own prefix is no overlap')
-  t.equal((await store.setBucket(other.id, null, rekeyed?.configVersion ?? 0))?.bucket, null)
+  t.equal(rekeyed?.tenant?.bucket?.accessKeyEncrypted, 'v1.new', 'its own prefix is no overlap')
+  const bare = await store.setBucket(other.id, null, rekeyed?.configVersion ?? 0)
+  t.match(bare, { tenant: { bucket: null }, problem: null })
 })
 
 t.test('the version moves on every change of anything, and nobody can set it', async t => {
@@ -128,7 +129,52 @@ t.test('a change on top of a version that moved meanwhile is a CONFLICT', async 
   t.match(changed?.db, db)
   await rejectsWith(t, store.setDb(tenant.id, tenant.db, tenant.configVersion), 'CONFLICT')
   t.match((await store.findById(tenant.id))?.db, db)
-  t.equal(await store.setDb(randomUUID() as string as TenantId, db, 1), null)
+  const free = { ...db, name: 'free' }
+  t.equal(await store.setDb(randomUUID() as string as TenantId, free, 1), null)
+})
+
+t.test('no two tenants get one database, unless it is said that they should', async t => {
+  const first = await store.create(newTenant())
+  const same = { ...first.db, user: 'other', host: first.db.host.toUpperCase() }
+  const twin = newTenant({ db: same })
+  const error = await rejectsWith(t, store.create(twin), 'CONFLICT')
+  t.match(error.publicMessage, `tenant ${first.key} has the database 127.0.0.1:5432/`)
+  t.equal(await store.findById(twin.id), null)
+  await store.create(newTenant({ db: { ...same, port: 5433 } }))
+
+  const second = await store.create(newTenant())
+  await rejectsWith(t, store.setDb(second.id, same, second.configVersion), 'CONFLICT')
+  t.strictSame((await store.findById(second.id))?.db, second.db)
+  const db = { ...newTenant().db, host: 'raced' }
+  const races = [1, 2, 3, 4].map(() => store.create(newTenant({ db })))
+  const won = (await Promise.allSettled(races)).filter(race => race.status === 'fulfilled')
+  t.equal(won.length, 1, 'not even at the same moment')
+
+  const meant = { allowSharedDatabase: true }
+  const moved = await store.setDb(second.id, same, second.configVersion, meant)
+  t.match(moved, { db: same, problem: null })
+  t.strictSame(
+    [...(await store.sharedDatabases())].sort(),
+    [first.id as string, second.id as string].sort(),
+  )
+  const rotated = { ...same, passwordEncrypted: 'v1.rotated' }
+  const kept = await store.setDb(second.id, rotated, moved?.configVersion ?? 0)
+  t.match(kept?.db, rotated, 'who shares already may change the rest')
+  await registry.admin.query('DELETE FROM tenants')
+})
+
+t.test('a row that is not fit can be looked at, suspended and mended', async t => {
+  const { id, key, db } = await store.create(newTenant())
+  await registry.admin.query('UPDATE tenants SET db_host = NULL WHERE id = $1', [id])
+  const found = await store.findListed(` ${key.toUpperCase()} `)
+  t.match(found, { id, tenant: null, problem: /db_host/, db: { host: null, name: db.name } })
+  t.strictSame(await store.findListed(id), found)
+  t.equal(await store.findListed(randomUUID()), null)
+  t.match(await store.setStatus(id, 'suspended', 'why'), { status: 'suspended', tenant: null })
+  const active = await store.setStatus(id, 'active', null)
+  t.match(active, { status: 'active', problem: /db_host/ })
+  const mended = await store.setDb(id, db, active?.configVersion ?? 0)
+  t.match(mended, { tenant: { id, status: 'active', db }, problem: null })
 })
 
 t.test('status moves only where the table of transitions leads', async t => {

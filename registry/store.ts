@@ -65,8 +65,21 @@ export interface ListedTenant {
   readonly mode: string
   readonly status: string
   readonly statusReason: string | null
+  readonly configVersion: number
+  /** As the row has it, which may be little. */
+  readonly db: ListedDb
   readonly tenant: Tenant | null
   readonly problem: string | null
+}
+
+export interface ListedDb {
+  readonly host: string | null
+  readonly port: number | null
+  readonly name: string | null
+  readonly user: string | null
+  readonly passwordEncrypted: string | null
+  readonly sslMode: string | null
+  readonly poolMax: number | null
 }
 
 export type NewDb = Tenant['db']
@@ -81,6 +94,11 @@ export interface NewTenant {
   readonly status: TenantStatus
   readonly db: NewDb
   readonly bucket: NewBucket | null
+}
+
+export interface PlacementOptions {
+  /** Lets a tenant have a database that another tenant has: then they share their data. */
+  readonly allowSharedDatabase?: boolean
 }
 
 /** A secret of the Registry with the place that it is bound to. */
@@ -184,15 +202,31 @@ export class RegistryStore {
     }
   }
 
-  /** @throws Fault CONFLICT where the key, the id or the bucket is taken; VALIDATION_FAILED */
-  async create(tenant: NewTenant): Promise<Tenant> {
+  /** One row by id or key, shown even where it is not fit to be served. Keys are compared without case. */
+  async findListed(name: string): Promise<ListedTenant | null> {
+    const id = parseTenantId(name)
+    const byId = id === null ? [] : await this.#query(sql.FIND_LISTED_BY_ID, [id])
+    const [row] =
+      byId.length > 0
+        ? byId
+        : await this.#query(sql.FIND_LISTED_BY_KEY, [name.trim().toLowerCase()])
+    return row === undefined ? null : listed(row)
+  }
+
+  /** Ids of tenants that name the same database as another tenant. */
+  async sharedDatabases(): Promise<ReadonlySet<string>> {
+    return new Set((await this.#query(sql.SHARED_DATABASES, [])).map(row => String(row.id)))
+  }
+
+  /** @throws Fault CONFLICT where the key, the id, the bucket or the database is taken; VALIDATION_FAILED */
+  async create(tenant: NewTenant, options: PlacementOptions = {}): Promise<Tenant> {
     const { db } = tenant
-    const created = await this.#one(sql.CREATE, [
+    const [row] = await this.#place(tenant.id, db, options, sql.CREATE, [
       ...[tenant.id, tenant.key, tenant.name, tenant.mode, tenant.status],
       ...[db.host, db.port, db.name, db.user, db.passwordEncrypted, db.sslMode, db.poolMax],
       ...bucketValues(tenant.bucket),
     ])
-    return created as Tenant
+    return parseTenantRow(row as TenantRow)
   }
 
   /**
@@ -203,20 +237,26 @@ export class RegistryStore {
     id: TenantId,
     status: TenantStatus,
     reason: string | null,
-  ): Promise<Tenant | null> {
+  ): Promise<ListedTenant | null> {
     const allowed = TENANT_STATUSES.filter(from => mayMove(from, status))
-    const moved = await this.#one(sql.SET_STATUS, [id, status, reason, allowed])
-    if (moved !== null) return moved
-    const present = await this.findById(id)
+    const values = [id, status, reason, allowed, TENANT_STATUSES]
+    const [moved] = await this.#query(sql.SET_STATUS, values)
+    if (moved !== undefined) return listed(moved)
+    const present = await this.findListed(id)
     if (present === null) return null
     throw conflict(`a tenant that is ${present.status} cannot become ${status}`)
   }
 
   /**
    * @param basedOn config_version of the tenant that the caller has seen
-   * @throws Fault CONFLICT where it changed meanwhile
+   * @throws Fault CONFLICT where it changed meanwhile, or where another tenant has the database
    */
-  async setDb(id: TenantId, db: NewDb, basedOn: number): Promise<Tenant | null> {
+  async setDb(
+    id: TenantId,
+    db: NewDb,
+    basedOn: number,
+    options: PlacementOptions = {},
+  ): Promise<ListedTenant | null> {
     const values = [
       db.host,
       db.port,
@@ -226,12 +266,18 @@ export class RegistryStore {
       db.sslMode,
       db.poolMax,
     ]
-    return this.#oneBasedOn(sql.SET_DB, [id, ...values, basedOn], id)
+    const rows = await this.#place(id, db, options, sql.SET_DB, [id, ...values, basedOn])
+    return this.#basedOn(rows, id)
   }
 
   /** As `setDb`; null takes the bucket away. */
-  async setBucket(id: TenantId, bucket: NewBucket | null, basedOn: number): Promise<Tenant | null> {
-    return this.#oneBasedOn(sql.SET_BUCKET, [id, ...bucketValues(bucket), basedOn], id)
+  async setBucket(
+    id: TenantId,
+    bucket: NewBucket | null,
+    basedOn: number,
+  ): Promise<ListedTenant | null> {
+    const values = [id, ...bucketValues(bucket), basedOn]
+    return this.#basedOn(await this.#query(sql.SET_BUCKET, values), id)
   }
 
   async setSchemaVersion(id: TenantId, version: string): Promise<void> {
@@ -269,14 +315,37 @@ export class RegistryStore {
     }
   }
 
-  async #oneBasedOn(
+  async #basedOn(rows: readonly TenantRow[], id: TenantId): Promise<ListedTenant | null> {
+    const [changed] = rows
+    if (changed !== undefined) return listed(changed)
+    if ((await this.findListed(id)) === null) return null
+    throw conflict('the tenant was changed by someone else meanwhile; try again')
+  }
+
+  /** A statement that gives tenant `id` the database `db`, unless another tenant has it. */
+  async #place(
+    id: TenantId,
+    { host, port, name }: NewDb,
+    { allowSharedDatabase = false }: PlacementOptions,
     text: string,
     values: readonly unknown[],
-    id: TenantId,
-  ): Promise<Tenant | null> {
-    const changed = await this.#one(text, values)
-    if (changed !== null || (await this.findById(id)) === null) return changed
-    throw conflict('the tenant was changed by someone else meanwhile; try again')
+  ): Promise<readonly TenantRow[]> {
+    if (allowSharedDatabase) return this.#query(text, values)
+    const place = `${host}:${port}/${name}`
+    return this.#perform(client =>
+      inTransaction(client, async () => {
+        await client.query(sql.LOCK_DATABASE, [place])
+        const found = await client.query<TenantRow>(sql.FIND_DATABASE_OWNER, [id, host, port, name])
+        const [owner] = found.rows
+        if (owner !== undefined && owner.id !== id) {
+          throw conflict(
+            `tenant ${owner.tenant_key} has the database ${place} already, and the two would share ` +
+              'their data; --allow-shared-database if that is meant',
+          )
+        }
+        return (await client.query<TenantRow>(text, [...values])).rows
+      }),
+    )
   }
 
   #complain(row: TenantRow, error: unknown): void {
@@ -290,13 +359,17 @@ export class RegistryStore {
   }
 
   async #query(text: string, values: readonly unknown[]): Promise<readonly TenantRow[]> {
+    return this.#perform(async client => (await client.query<TenantRow>(text, [...values])).rows)
+  }
+
+  async #perform(work: Work): Promise<readonly TenantRow[]> {
     if (this.#statements >= STATEMENTS_MAX) {
       throw new Fault('REGISTRY_UNAVAILABLE', 'too many Registry statements at once')
     }
     this.#statements += 1
     const progress = { isLate: false }
     try {
-      return await withDeadline(this.#run(text, values, progress), this.#timeoutMs, () => {
+      return await withDeadline(this.#run(work, progress), this.#timeoutMs, () => {
         progress.isLate = true
         return new Fault('REGISTRY_UNAVAILABLE', `no answer within ${this.#timeoutMs} ms`)
       })
@@ -307,20 +380,16 @@ export class RegistryStore {
     }
   }
 
-  async #run(
-    text: string,
-    values: readonly unknown[],
-    progress: { readonly isLate: boolean },
-  ): Promise<readonly TenantRow[]> {
+  async #run(work: Work, progress: { readonly isLate: boolean }): Promise<readonly TenantRow[]> {
     const client = await this.#pool.connect()
     let broken = false
     try {
       // Nobody waits for it any more: do not load a Registry that is slow as it is.
       if (progress.isLate) return []
-      const { rows } = await client.query<TenantRow>(text, [...values])
-      return rows
+      return await work(client)
     } catch (error) {
-      broken = !isStatementError(error)
+      // A transaction that did not end by itself must not meet the next statement.
+      broken = !isStatementError(error) || client.getTransactionStatus() !== 'I'
       throw error
     } finally {
       client.release(broken)
@@ -328,8 +397,24 @@ export class RegistryStore {
   }
 }
 
+type Work = (client: pg.PoolClient) => Promise<readonly TenantRow[]>
+
+async function inTransaction<T>(client: pg.PoolClient, work: () => Promise<T>): Promise<T> {
+  await client.query('BEGIN')
+  try {
+    const result = await work()
+    await client.query('COMMIT')
+    return result
+  } catch (error) {
+    // Where this fails, the connection is given up and the server rolls back.
+    await client.query('ROLLBACK').catch(() => {})
+    throw error
+  }
+}
+
 /** True where the statement was refused and the connection is as good as before. */
 function isStatementError(error: unknown): boolean {
+  if (error instanceof Fault) return true
   return error instanceof pg.DatabaseError && /^(22|23|40|42|P0)/.test(error.code ?? '')
 }
 
@@ -373,6 +458,16 @@ function listed(row: TenantRow): ListedTenant {
     mode: String(row.mode),
     status: String(row.status),
     statusReason: row.status_reason === null ? null : String(row.status_reason),
+    configVersion: Number(row.config_version),
+    db: {
+      host: textOf(row.db_host),
+      port: row.db_port === null ? null : Number(row.db_port),
+      name: textOf(row.db_name),
+      user: textOf(row.db_user),
+      passwordEncrypted: textOf(row.db_password_encrypted),
+      sslMode: textOf(row.db_ssl_mode),
+      poolMax: row.db_pool_max === null ? null : Number(row.db_pool_max),
+    },
   }
   try {
     return { ...shown, tenant: parseTenantRow(row), problem: null }
@@ -380,4 +475,8 @@ function listed(row: TenantRow): ListedTenant {
     const problem = error instanceof Fault ? error.reason : 'the row cannot be read'
     return { ...shown, tenant: null, problem }
   }
+}
+
+function textOf(value: unknown): string | null {
+  return typeof value === 'string' && value !== '' ? value : null
 }

@@ -44,16 +44,17 @@ export const silent = makeLog('test', 'silent')
 
 /** A tenant ready to be created; `key` is random unless given. */
 export function newTenant(changes: Partial<NewTenant> = {}): NewTenant {
+  const key = `t${randomBytes(6).toString('hex')}` as TenantKey
   return {
     id: randomUUID() as string as TenantId,
-    key: `t${randomBytes(6).toString('hex')}` as TenantKey,
+    key,
     name: null,
     mode: 'shared',
     status: 'active',
     db: {
       host: '127.0.0.1',
       port: 5432,
-      name: 'tenant',
+      name: key,
       user: 'tenant',
       passwordEncrypted: 'v1.sealed',
       sslMode: null,

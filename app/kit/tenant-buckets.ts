@@ -5,8 +5,8 @@ import type { BucketConnection } from '../../registry/connection.ts'
 import type { ContextClaims } from '../../registry/context.ts'
 import type { AddressPolicy } from '../../registry/lib/address.ts'
 import { Fault } from '../../registry/lib/errors.ts'
+import { guardedLookup, requireAllowedLiteral } from '../../registry/lib/guarded-socket.ts'
 import { fingerprint } from './fingerprint.ts'
-import { guardedLookup, requireAllowedLiteral } from './guarded-socket.ts'
 import { normalPrefix } from './object-name.ts'
 
 export interface BucketOptions {

@@ -3,12 +3,12 @@ import type { DbConnection } from '../../registry/connection.ts'
 import type { AddressPolicy } from '../../registry/lib/address.ts'
 import { withDeadline } from '../../registry/lib/deadline.ts'
 import { Fault } from '../../registry/lib/errors.ts'
+import { makeGuardedSocket } from '../../registry/lib/guarded-socket.ts'
 import type { Log } from '../../registry/lib/log.ts'
 import { sslOptions } from '../../registry/lib/pg.ts'
 import type { ConnectionBudget } from './budget.ts'
 import { makeClientClass } from './db-client.ts'
 import { databaseFault } from './db-error.ts'
-import { makeGuardedSocket } from './guarded-socket.ts'
 
 export interface PoolOptions {
   /** Connections per tenant where its context does not say. */

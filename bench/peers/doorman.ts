@@ -12,7 +12,7 @@ export const doorman: Peer = {
   does:
     'The whole job: token verified (verdicts cached), tenant from the Registry (cached, kept fresh by ' +
     'LISTEN), context signed with EdDSA and encrypted once per tenant and minute, HMAC per request over ' +
-    'method, target, user and request id, header hygiene, limits, usage metering and metrics on. ' +
+    'method, target, user and request id, header hygiene and metrics. ' +
     'Access log off (LOG_LEVEL=warn), as for the peers.',
   isFullJob: true,
   isJit: true,

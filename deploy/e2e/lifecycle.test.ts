@@ -10,10 +10,10 @@ import { type Answer, call } from './call.ts'
 import { startLoad } from './load.ts'
 import { type Binary, startWorld, type WorldTenant } from './test-kit.ts'
 
-const world = await startWorld({ tenants: 4, isRegistryApart: true })
+const world = await startWorld({ tenants: 3 })
 t.teardown(world.close)
 const { acme, globex } = world
-const [, , third, fourth] = world.tenants as [unknown, unknown, WorldTenant, WorldTenant]
+const [, , third] = world.tenants as [unknown, unknown, WorldTenant]
 const atAcme = await world.login(acme)
 const atGlobex = await world.login(globex)
 const atThird = await world.login(third)
@@ -261,38 +261,6 @@ t.test('a gateway that is told to stop finishes what it has, and takes nothing n
   t.equal(await upload.finish(), 201)
   t.match(await gateway.exited, 'exit code 0')
   t.equal(await acmeIsFine(), null, 'the other gateway goes on')
-})
-
-t.test('without its Registry a gateway serves the tenants it knows, and no other', async t => {
-  // Rows count as fresh for a moment only, so that what is shown is the serving of stale ones.
-  const gateway = await world.startGateway({ TENANT_CACHE_TTL_MS: '100' })
-  const atFourth = await world.login(fourth)
-  t.equal((await whoami(atAcme.accessToken, gateway.origin)).status, 200)
-  await world.stopRegistry()
-  const stoppedAt = performance.now()
-  const answers = []
-  while (performance.now() - stoppedAt < 1500) {
-    answers.push(await whoami(atAcme.accessToken, gateway.origin))
-  }
-  t.ok(answers.length >= 10, `${answers.length} answers`)
-  t.strictSame([...new Set(answers.map(({ status }) => status))], [200])
-  const unknown = await whoami(atFourth.accessToken, gateway.origin)
-  t.match(unknown, { status: 503, code: 'REGISTRY_UNAVAILABLE' })
-  t.match(unknown.headers, { 'retry-after': /^\d+$/ })
-  const json = { tenant_key: 'nobody', email: 'a@b.example', password: 'x' }
-  const login = await call(gateway.origin, '/api/auth/login', { method: 'POST', json })
-  t.match(login, { status: 503, code: 'REGISTRY_UNAVAILABLE' }, 'not a 401: nobody knows')
-
-  await world.startRegistry()
-  await until(async () => (await whoami(atFourth.accessToken, gateway.origin)).status === 200, 5000)
-  await until(
-    async () =>
-      (await call(gateway.origin, '/api/auth/login', { method: 'POST', json })).status === 401,
-    5000,
-  )
-  t.equal((await world.cli(['suspend', fourth.key])).code, 0)
-  await until(async () => (await whoami(atFourth.accessToken, gateway.origin)).status === 403, 6000)
-  t.equal((await whoami(atAcme.accessToken, gateway.origin)).status, 200)
 })
 
 /** The head of an answer without what differs between any two. */

@@ -39,9 +39,8 @@ export async function startEmbedded(given: EmbeddedOptions): Promise<Running> {
   // Ours alone. Root lets pass through, not list: PostgreSQL runs as another account below it.
   await mkdir(dataDir, { recursive: true, mode: process.getuid?.() === 0 ? 0o711 : 0o700 })
   onStarted(await takeLock(join(dataDir, 'lock'), 'deploy/local/start'))
-  const keysFile = join(dataDir, 'keys.json')
   const stateFile = join(dataDir, 'state.json')
-  const keys = await keepKeys(keysFile)
+  const keys = await keepKeys(join(dataDir, 'keys.json'))
   const state = await readJson<State>(stateFile)
   const done = state?.done ?? []
   const tenants = demoTenants(Math.max(options.tenants, done.length), keys)
@@ -92,7 +91,7 @@ export async function startEmbedded(given: EmbeddedOptions): Promise<Running> {
     return { binaries, binaryPorts }
   })
   onStarted(() => binaries.stop())
-  print(summary({ ports: binaryPorts, tenants, dataDir, keysFile }))
+  print(summary({ ports: binaryPorts, tenants, dataDir }))
   return { died: firstDeath(postgres, s3, binaries) }
 }
 

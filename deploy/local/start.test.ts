@@ -134,6 +134,10 @@ t.test('npm start: what it prints works, and it stops and starts again cleanly',
       result: { email: 'admin@acme.example', tenant: { key: 'acme' } },
     })
   }
+  const internal = [...first.summary.matchAll(/http:\S+\/(?:metrics|readyz)/g)].map(([url]) => url)
+  t.equal(internal.length, 2)
+  for (const url of internal) t.equal((await fetch(url)).status, 200, url)
+  t.notMatch(first.summary, /console|admin\/tenants/i, 'nothing that is not there')
   for (const tenant of ['acme', 'globex', 'demo-003']) {
     const headers = await login(first.api, tenant)
     const body = `of ${tenant}`

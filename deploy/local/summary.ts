@@ -5,13 +5,12 @@ export interface SummaryOptions {
   readonly ports: BinaryPorts
   readonly tenants: readonly DemoTenant[]
   readonly dataDir: string
-  readonly keysFile: string
 }
 
 const TENANTS_SHOWN = 5
 
 /** What a person needs first. The commands work as they stand, in bash and in zsh. */
-export function summary({ ports, tenants, dataDir, keysFile }: SummaryOptions): string {
+export function summary({ ports, tenants, dataDir }: SummaryOptions): string {
   const api = `http://127.0.0.1:${ports.gateway}`
   const admin = `http://127.0.0.1:${ports.gatewayAdmin}`
   const shown = tenants.slice(0, TENANTS_SHOWN)
@@ -27,8 +26,7 @@ export function summary({ ports, tenants, dataDir, keysFile }: SummaryOptions): 
 Doorman is ready.
 
   API       ${api}
-  Console   ${admin}/admin/tenants   (key: "adminApiKey" in ${keysFile})
-  Metrics   ${admin}/metrics
+  Internal  ${admin}/metrics   and ${admin}/readyz
   App       http://127.0.0.1:${ports.app}   (answers only to the gateway)
   Data      ${dataDir}
 

@@ -1,5 +1,6 @@
 import type { Client } from 'pg'
 import { Fault } from '../lib/errors.ts'
+import type { PlacementOptions } from '../store.ts'
 import { createTenant, readInput, tenantInput } from './create.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import { readJsonLines } from './input.ts'
@@ -11,12 +12,13 @@ type Say = (text: string) => void
 /** `create --batch`: one tenant per JSON line; those that exist are reported and left alone. */
 export async function createBatch(
   session: Session,
+  options: PlacementOptions,
   input: NodeJS.ReadableStream,
   say: Say,
 ): Promise<ExitCode> {
   return eachLine(input, say, async value => {
     const tenant = readInput(tenantInput, value)
-    const id = await createTenant(session, tenant)
+    const id = await createTenant(session, tenant, options)
     return id === null ? `exists  ${tenant.key}` : `created ${tenant.key} ${id}`
   })
 }

@@ -11,9 +11,9 @@ import {
 } from './create.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import { readSecrets } from './input.ts'
-import { findTenant, type Session } from './session.ts'
+import { findListed, type Session } from './session.ts'
 import { addUser, closeTenant, connectTenant, userInput } from './users.ts'
-import { table, viewListed, viewTenant } from './view.ts'
+import { table, viewListed, viewOne } from './view.ts'
 
 export interface Streams {
   readonly input: NodeJS.ReadableStream & { readonly isTTY?: boolean }
@@ -28,6 +28,7 @@ export interface DbFlags {
   readonly dbUser?: string
   readonly dbSslMode?: string
   readonly dbPoolMax?: number
+  readonly allowSharedDatabase?: boolean
 }
 
 export interface BucketFlags {
@@ -62,7 +63,7 @@ export async function create(
     db: { ...plain.db, password },
     bucket: plain.bucket && { ...plain.bucket, access_key: accessKey, secret_key: secretKey },
   })
-  const id = await createTenant(session, input)
+  const id = await createTenant(session, input, flags)
   if (id === null) throw new CliFailure(EXIT.exists, `tenant ${input.key} exists already`)
   streams.output.write(`created ${input.key} ${id}\n`)
   return EXIT.ok
@@ -77,8 +78,11 @@ export async function listTenants(
     ...(flags.mode !== undefined && { mode: flags.mode as Tenant['mode'] }),
     ...(flags.status !== undefined && { status: flags.status as TenantStatus }),
   }
+  const sharing = await session.store.sharedDatabases()
   const rows = []
-  for await (const listed of session.store.list(filter)) rows.push(viewListed(listed))
+  for await (const listed of session.store.list(filter)) {
+    rows.push({ ...viewListed(listed), shares_database: sharing.has(listed.id) })
+  }
   if (flags.json) {
     output.write(`${JSON.stringify(rows, null, 2)}\n`)
     return EXIT.ok
@@ -86,9 +90,11 @@ export async function listTenants(
   const head = ['KEY', 'ID', 'MODE', 'STATUS', 'DATABASE', 'BUCKET', 'SCHEMA', 'NOTE']
   const cells = rows.map(row => [
     ...[row.tenant_key, row.id, row.mode, row.status],
-    row.db_name === null ? '-' : `${row.db_host}/${row.db_name}`,
+    row.db_name === null ? '-' : `${row.db_host ?? '-'}/${row.db_name}`,
     ...[row.bucket_name ?? '-', row.schema_version ?? '-'],
-    row.problem ?? row.status_reason ?? '',
+    [row.shares_database ? 'shares its database' : null, row.problem ?? row.status_reason]
+      .filter(note => note !== null)
+      .join('; '),
   ])
   output.write(`${table(head, cells)}\n`)
   return EXIT.ok
@@ -100,7 +106,7 @@ export async function show(
   flags: { json?: boolean },
   { output }: Streams,
 ): Promise<ExitCode> {
-  const view = viewTenant(await findTenant(session, name))
+  const view = viewOne(await findListed(session, name))
   const rows = Object.entries(view).map(([field, value]) => [field, String(value ?? '-')])
   output.write(
     flags.json ? `${JSON.stringify(view, null, 2)}\n` : `${table(['FIELD', 'VALUE'], rows)}\n`,
@@ -116,7 +122,7 @@ export async function setStatus(
   reason: string | null,
   { output }: Streams,
 ): Promise<ExitCode> {
-  const tenant = await findTenant(session, name)
+  const tenant = await findListed(session, name)
   const moved = await session.store.setStatus(tenant.id, status, reason)
   if (moved === null) throw new CliFailure(EXIT.notFound, `there is no tenant ${name}`)
   output.write(`${moved.key} is ${moved.status}\n`)
@@ -130,13 +136,17 @@ export async function setDb(
   flags: DbFlags & { keepPassword?: boolean },
   streams: Streams,
 ): Promise<ExitCode> {
-  const tenant = await findTenant(session, name)
+  const tenant = await findListed(session, name)
   const { db } = tenant
+  if (flags.keepPassword && db.passwordEncrypted === null) {
+    throw new CliFailure(EXIT.usage, 'there is no password to keep')
+  }
   const [password] = flags.keepPassword
     ? ['(kept)']
     : await readSecrets(DB_SECRETS, streams.input, streams.error)
   const input = readInput(dbInput, {
-    ...{ host: db.host, port: db.port, name: db.name, user: db.user },
+    // What an older Registry left out is asked for by the name of its option.
+    ...defined({ host: db.host, port: db.port, name: db.name, user: db.user }),
     ...{ ssl_mode: db.sslMode, pool_max: db.poolMax },
     ...defined(dbOf(flags)),
     password,
@@ -146,15 +156,18 @@ export async function setDb(
     tenant.id,
     {
       ...{ host: input.host, port: input.port, name: input.name, user: input.user },
-      passwordEncrypted: flags.keepPassword
-        ? db.passwordEncrypted
-        : seal(keyring, tenant.id, 'db_password_encrypted', input.password),
+      passwordEncrypted:
+        flags.keepPassword && db.passwordEncrypted !== null
+          ? db.passwordEncrypted
+          : seal(keyring, tenant.id, 'db_password_encrypted', input.password),
       ...{ sslMode: input.ssl_mode, poolMax: input.pool_max },
     },
     tenant.configVersion,
+    flags,
   )
   if (changed === null) throw new CliFailure(EXIT.notFound, `there is no tenant ${name}`)
   streams.output.write(`${changed.key} uses database ${changed.db.host}/${changed.db.name}\n`)
+  if (changed.problem !== null) streams.error.write(`doorman: still not fit: ${changed.problem}\n`)
   return EXIT.ok
 }
 
@@ -168,7 +181,7 @@ export async function setBucket(
   if (!flags.none && flags.bucketName === undefined) {
     throw new CliFailure(EXIT.usage, '--bucket-name is required (or --none)')
   }
-  const tenant = await findTenant(session, name)
+  const tenant = await findListed(session, name)
   if (!flags.none) readInput(bucketInput, bucketOf(flags))
   const [accessKey, secretKey] = flags.none
     ? []
@@ -186,7 +199,7 @@ export async function setBucket(
       )
   const changed = await session.store.setBucket(tenant.id, bucket, tenant.configVersion)
   if (changed === null) throw new CliFailure(EXIT.notFound, `there is no tenant ${name}`)
-  streams.output.write(`${changed.key} uses bucket ${changed.bucket?.name ?? '-'}\n`)
+  streams.output.write(`${changed.key} uses bucket ${bucket?.name ?? '-'}\n`)
   return EXIT.ok
 }
 
@@ -243,5 +256,5 @@ function bucketOf(flags: BucketFlags) {
 }
 
 function defined(values: Record<string, unknown>) {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined))
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value != null))
 }

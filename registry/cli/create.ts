@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
 import type { Keyring, SecretColumn } from '../envelope.ts'
 import { Fault } from '../lib/errors.ts'
-import type { NewBucket } from '../store.ts'
+import type { NewBucket, PlacementOptions } from '../store.ts'
 import { parseTenantKey, SSL_MODES, type TenantId, type TenantKey } from '../tenant.ts'
 import { CliFailure, EXIT } from './failure.ts'
 import type { Session } from './session.ts'
@@ -51,13 +51,17 @@ export const tenantInput = z.strictObject({
 export type TenantInput = z.output<typeof tenantInput>
 
 /** @returns the new tenant's id; null where a tenant with this key exists already */
-export async function createTenant(session: Session, input: TenantInput): Promise<TenantId | null> {
+export async function createTenant(
+  session: Session,
+  input: TenantInput,
+  options: PlacementOptions,
+): Promise<TenantId | null> {
   if (await exists(session, input.key)) return null
   const keyring = await session.keyring()
   const id = randomUUID() as string as TenantId
   const { db, bucket } = input
   try {
-    await session.store.create({
+    const tenant = {
       id,
       key: input.key,
       name: input.name,
@@ -73,10 +77,11 @@ export async function createTenant(session: Session, input: TenantInput): Promis
         poolMax: db.pool_max,
       },
       bucket: bucket && sealBucket(keyring, id, bucket),
-    })
+    }
+    await session.store.create(tenant, options)
     return id
   } catch (error) {
-    // Someone else was faster; any other conflict (a bucket in use) is a failure.
+    // Someone else was faster; any other conflict (a database or bucket in use) is a failure.
     if (error instanceof Fault && error.code === 'CONFLICT' && (await exists(session, input.key))) {
       return null
     }
@@ -115,12 +120,7 @@ export function readInput<S extends z.ZodType>(schema: S, value: unknown): z.out
   throw new CliFailure(EXIT.usage, problems.join('; '))
 }
 
+/** There, though maybe not fit to be served. */
 async function exists({ store }: Session, key: TenantKey): Promise<boolean> {
-  try {
-    return (await store.findByKey(key)) !== null
-  } catch (error) {
-    // It is there, though not fit to be served.
-    if (error instanceof Fault && error.code === 'TENANT_CONFIG_INVALID') return true
-    throw error
-  }
+  return (await store.findListed(key)) !== null
 }

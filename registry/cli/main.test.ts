@@ -136,7 +136,7 @@ t.test('a batch creates what is new, reports what exists, and goes on past a bad
   const line = (key: string, over = {}) =>
     JSON.stringify({
       ...{ key, name: key, mode: 'shared' },
-      db: { host: 'h', port: 5432, name: 'd', user: 'u', password: 'SECRET', ssl_mode: null },
+      db: { host: 'h', port: 5432, name: key, user: 'u', password: 'SECRET', ssl_mode: null },
       ...over,
     })
   const bucket = { name: 'bb', prefix: 'one/', access_key: 'a', secret_key: 's' }
@@ -160,6 +160,61 @@ t.test('a batch creates what is new, reports what exists, and goes on past a bad
     code: 2,
     err: /^doorman: line 1: not JSON\n$/,
   })
+})
+
+t.test('a database of another tenant is refused unless it is meant, and list shows it', async t => {
+  const own = '--db-host db.example --db-name own --db-user own'
+  t.match(await run(`create first ${own}`, 'pw\n'), { code: 0 })
+  const refused = await run(`create second ${own}`, 'pw\n')
+  t.match(refused, {
+    code: 1,
+    err: /^doorman: tenant first has the database .*--allow-shared.*\n$/,
+  })
+  t.equal(await store.findByKey('second' as TenantKey), null)
+  t.match(await run(`create second ${own.replace('name own', 'name two')}`, 'pw\n'), { code: 0 })
+  t.match(await run(`set-db second ${own}`, 'pw\n'), { code: 1, err: /first has the database/ })
+  t.notMatch((await run('list')).out, /shares its database/)
+  t.match(await run(`set-db second ${own} --allow-shared-database`, 'pw\n'), { code: 0 })
+  t.match((await run('list')).out, /^first .* shares its database\nfour (?!.*shares)/m)
+  const listed: { tenant_key: string; shares_database: boolean }[] = JSON.parse(
+    (await run('list --json')).out,
+  )
+  t.strictSame(
+    listed.filter(row => row.shares_database).map(row => row.tenant_key),
+    ['first', 'second'],
+  )
+  const db = { host: 'DB.example', name: 'own', user: 'u', password: 'p' }
+  const line = JSON.stringify({ key: 'third', db })
+  t.match(await run('create --batch', line), { code: 1, out: /^failed {2}line 1: tenant first/ })
+  t.match(await run('create --batch --allow-shared-database', line), { code: 0 })
+  await registry.admin.query(`DELETE FROM tenants WHERE db_name = 'own'`)
+})
+
+t.test('a row that an older tool left half empty is shown, suspended and mended', async t => {
+  await registry.admin.query(`INSERT INTO tenants (tenant_key, db_name) VALUES ('Half', 'half')`)
+  const shown = await run('show half')
+  t.match(shown, { code: 0, out: /^db_name +half$/m, err: '' })
+  t.match(shown.out, /^problem +tenant .*db_host is missing or not valid$/m)
+  t.match((await run('list')).out, /^Half .* -\/half .*db_host is missing/m)
+  t.match(await run('suspend half'), { code: 0, out: 'Half is suspended\n' })
+  t.match(await run('activate HALF'), { code: 0, out: 'Half is active\n' })
+  t.match(await run('set-db half --keep-password'), { code: 2, err: /no password to keep/ })
+  t.match(await run('set-db half --db-host h2', 'pw\n'), { code: 2, err: /user: / })
+  const mended = await run('set-db half --db-host h2 --db-user half', 'pw\n')
+  t.match(mended, { code: 0, out: 'Half uses database h2/half\n', err: '' })
+  t.match(await store.findByKey('half' as TenantKey), { db: { host: 'h2', port: 5432 } })
+  await registry.admin.query(`DELETE FROM tenants WHERE tenant_key = 'Half'`)
+})
+
+t.test('in production a user is added only where a tenant database may be', async t => {
+  const add = 'add-user acme --email prod@acme.example --name P --role-id 1'
+  const production = { ...env, NODE_ENV: 'production' }
+  const refused = await run(add, 'pass-word\n', production)
+  t.match(refused, { code: 1, out: '', err: /127\.0\.0\.1 is a refused address/ })
+  const allowed = { ...production, TENANT_ADDRESS_ALLOW: '10.0.0.0/8,127.0.0.1' }
+  t.match(await run(add, 'pass-word\n', allowed), { code: 0 })
+  const wrong = await run(add, 'pass-word\n', { ...env, TENANT_ADDRESS_ALLOW: '10.0.0.0/99' })
+  t.match(wrong, { code: 1, err: /TENANT_ADDRESS_ALLOW 10\.0\.0\.0\/99 is neither/ })
 })
 
 t.test('what is wrong is one clear line and the right exit code', async t => {

@@ -19,7 +19,9 @@ Examples:
   npm run -s tenant -- suspend acme --reason "invoice 42"
 
 Environment: TENANT_REGISTRY_DB_URL, MASTER_ENCRYPTION_KEY, MASTER_ENCRYPTION_KEY_PREVIOUS
-(comma-separated), REGISTRY_DB_SSL_CA and DB_SSL_CA (PEM files).
+(comma-separated), REGISTRY_DB_SSL_CA and DB_SSL_CA (PEM, or the path of a PEM file). add-user: with
+NODE_ENV=production a database has no loopback, link-local or metadata address unless
+TENANT_ADDRESS_ALLOW lists it.
 
 Exit codes: 0 ok, 1 failure, 2 wrong usage, 3 exists already, 4 no such tenant.`
 
@@ -77,7 +79,9 @@ function makeProgram(streams: Streams, done: (code: ExitCode) => void): Command 
     )
     .option('--batch', 'read JSON lines: {key, name, mode, db: {host, …, password}, bucket: {…}}')
     .action((key: string | undefined, flags: DbFlags & BucketFlags & { batch?: boolean }) => {
-      if (flags.batch) return batch((m, session, say) => m.createBatch(session, streams.input, say))
+      if (flags.batch) {
+        return batch((m, session, say) => m.createBatch(session, flags, streams.input, say))
+      }
       const given = required(key, 'KEY')
       return act((session, { create }) => create(session, given, flags, streams))
     })
@@ -162,6 +166,10 @@ function withDbOptions(command: Command): Command {
     .option('--db-user <user>')
     .addOption(new Option('--db-ssl-mode <mode>').choices(['disable', 'require', 'verify-full']))
     .option('--db-pool-max <number>', 'connections per app replica', wholeNumber)
+    .option(
+      '--allow-shared-database',
+      'even where another tenant has this database: they share data',
+    )
 }
 
 function withBucketOptions(command: Command): Command {

@@ -1,11 +1,13 @@
 import { z } from 'zod'
 import { Keyring } from '../envelope.ts'
 import { checkMasterKey } from '../key-check.ts'
-import { readCa } from '../lib/ca.ts'
-import { list, readEnv, url } from '../lib/env.ts'
+import { type AddressPolicy, makeAddressPolicy } from '../lib/address.ts'
+import { readPem } from '../lib/ca.ts'
+import { list, parsed, readEnv, url } from '../lib/env.ts'
+import { Fault } from '../lib/errors.ts'
 import { makeLog } from '../lib/log.ts'
-import { RegistryStore } from '../store.ts'
-import { parseTenantId, parseTenantKey, type Tenant } from '../tenant.ts'
+import { type ListedTenant, RegistryStore } from '../store.ts'
+import type { Tenant, TenantId } from '../tenant.ts'
 import { CliFailure, EXIT } from './failure.ts'
 
 /** What a command works with: the Registry, and its keys where the command needs secrets. */
@@ -15,14 +17,16 @@ export interface Session {
   keyring(): Promise<Keyring>
   /** PEM of the CA of the tenant databases. */
   readonly tenantCa: string | undefined
+  /** Where tenants' databases may be; null outside production: anywhere. */
+  readonly addressPolicy: AddressPolicy | null
 }
 
 const ENV = {
   TENANT_REGISTRY_DB_URL: url('postgres:', 'postgresql:'),
-  /** PEM file of the CA of the Registry's certificate. */
-  REGISTRY_DB_SSL_CA: z.string().optional(),
-  /** PEM file of the CA of the tenant databases. */
-  DB_SSL_CA: z.string().optional(),
+  REGISTRY_DB_SSL_CA: parsed(z.string(), readPem).optional(),
+  DB_SSL_CA: parsed(z.string(), readPem).optional(),
+  NODE_ENV: z.string().default('development'),
+  TENANT_ADDRESS_ALLOW: parsed(list(), makeAddressPolicy),
   MASTER_ENCRYPTION_KEY: z.string(),
   MASTER_ENCRYPTION_KEY_PREVIOUS: list(),
 }
@@ -33,8 +37,7 @@ export async function withSession<T>(
   work: (session: Session) => Promise<T>,
 ): Promise<T> {
   const read = readEnv(ENV, env)
-  const ca = await readCa(read.REGISTRY_DB_SSL_CA, 'REGISTRY_DB_SSL_CA')
-  const tenantCa = await readCa(read.DB_SSL_CA, 'DB_SSL_CA')
+  const { REGISTRY_DB_SSL_CA: ca, DB_SSL_CA: tenantCa } = read
   const store = new RegistryStore({
     url: read.TENANT_REGISTRY_DB_URL,
     log: makeLog('tenant', 'silent'),
@@ -57,6 +60,7 @@ export async function withSession<T>(
     return await work({
       store,
       tenantCa,
+      addressPolicy: read.NODE_ENV === 'production' ? read.TENANT_ADDRESS_ALLOW : null,
       keyring: () => {
         keys ??= deriveKeys()
         return keys
@@ -67,13 +71,20 @@ export async function withSession<T>(
   }
 }
 
-/** The tenant that an operator names by key or id. @throws CliFailure notFound */
-export async function findTenant({ store }: Session, name: string): Promise<Tenant> {
-  const id = parseTenantId(name)
-  const key = parseTenantKey(name)
-  const tenant =
-    (id !== null ? await store.findById(id) : null) ??
-    (key !== null ? await store.findByKey(key) : null)
-  if (tenant === null) throw new CliFailure(EXIT.notFound, `there is no tenant ${name}`)
+/** A row that an operator names by key or id, fit to be served or not. @throws CliFailure notFound */
+export async function findListed(
+  { store }: Session,
+  name: string,
+): Promise<ListedTenant & { readonly id: TenantId }> {
+  const listed = await store.findListed(name)
+  if (listed === null) throw new CliFailure(EXIT.notFound, `there is no tenant ${name}`)
+  // Its type in the Registry is uuid.
+  return { ...listed, id: listed.id as TenantId }
+}
+
+/** The same where only a tenant that could be served will do. @throws Fault TENANT_CONFIG_INVALID */
+export async function findTenant(session: Session, name: string): Promise<Tenant> {
+  const { tenant, problem } = await findListed(session, name)
+  if (tenant === null) throw new Fault('TENANT_CONFIG_INVALID', String(problem))
   return tenant
 }

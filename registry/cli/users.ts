@@ -1,6 +1,7 @@
 import type { Client } from 'pg'
 import { z } from 'zod'
 import { openConnections } from '../connection.ts'
+import { Fault } from '../lib/errors.ts'
 import { hashPassword, PASSWORD_BYTES_MAX, PASSWORD_LENGTH_MIN } from '../lib/password.ts'
 import { closePg, connectPg, sslOptions } from '../lib/pg.ts'
 import { CliFailure, EXIT } from './failure.ts'
@@ -44,13 +45,15 @@ export async function connectTenant(session: Session, name: string): Promise<Cli
       {
         connectTimeoutMs: 3000,
         statementTimeoutMs: TIMEOUT_MS,
+        addressPolicy: session.addressPolicy,
         applicationName: 'doorman-cli',
       },
     )
   } catch (error) {
+    const reason = error instanceof Fault ? error.reason : (error as Error).message
     throw new CliFailure(
       EXIT.failure,
-      `the database of tenant ${tenant.key} cannot be reached: ${(error as Error).message}`,
+      `the database of tenant ${tenant.key} cannot be reached: ${reason}`,
     )
   }
 }

@@ -30,12 +30,23 @@ export function viewTenant(tenant: Tenant) {
   }
 }
 
-export function viewListed(listed: ListedTenant) {
-  const { id, key, name, mode, status, statusReason, tenant, problem } = listed
+/** The same of a row that may not be fit to be served: then what it holds, and why it is not. */
+export function viewOne(listed: ListedTenant) {
+  if (listed.tenant !== null) return viewTenant(listed.tenant)
+  const { id, key, name, mode, status, statusReason, configVersion, db, problem } = listed
   return {
     ...{ id, tenant_key: key, name, mode, status, status_reason: statusReason },
-    db_host: tenant?.db.host ?? null,
-    db_name: tenant?.db.name ?? null,
+    ...{ config_version: configVersion, db_host: db.host, db_port: db.port, db_name: db.name },
+    ...{ db_user: db.user, db_ssl_mode: db.sslMode, db_pool_max: db.poolMax, problem },
+  }
+}
+
+export function viewListed(listed: ListedTenant) {
+  const { id, key, name, mode, status, statusReason, db, tenant, problem } = listed
+  return {
+    ...{ id, tenant_key: key, name, mode, status, status_reason: statusReason },
+    db_host: db.host,
+    db_name: db.name,
     bucket_name: tenant?.bucket?.name ?? null,
     schema_version: tenant?.schemaVersion ?? null,
     problem,

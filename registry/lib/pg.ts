@@ -1,5 +1,7 @@
 import type { ConnectionOptions } from 'node:tls'
 import pg from 'pg'
+import type { AddressPolicy } from './address.ts'
+import { makeGuardedSocket } from './guarded-socket.ts'
 
 /** Where a PostgreSQL database is. Every part is explicit: nothing falls back to PGHOST or PGDATABASE. */
 export interface PgTarget {
@@ -19,6 +21,8 @@ export interface PgLimits {
   readonly statementTimeoutMs: number
   /** The server's `lock_timeout`; absent: the statement's. */
   readonly lockTimeoutMs?: number
+  /** Checked on the address that is really connected to; absent or null: every address goes. */
+  readonly addressPolicy?: AddressPolicy | null
   /** Shown in pg_stat_activity. */
   readonly applicationName: string
 }
@@ -74,6 +78,7 @@ export function sslOptions(mode: string | null, ca?: string): false | Connection
 
 /** The settings of a client or a pool. */
 export function pgConfig(target: PgTarget, limits: PgLimits): pg.ClientConfig {
+  const { addressPolicy = null } = limits
   return {
     host: target.host,
     port: target.port,
@@ -89,6 +94,7 @@ export function pgConfig(target: PgTarget, limits: PgLimits): pg.ClientConfig {
       query_timeout: limits.statementTimeoutMs + CLIENT_GRACE_MS,
     }),
     ...(limits.lockTimeoutMs !== undefined && { lock_timeout: limits.lockTimeoutMs }),
+    ...(addressPolicy !== null && { stream: () => makeGuardedSocket(addressPolicy) }),
   }
 }
 

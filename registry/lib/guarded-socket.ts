@@ -1,7 +1,7 @@
 import dns from 'node:dns'
 import { isIP, type LookupFunction, Socket } from 'node:net'
-import type { AddressPolicy } from '../../registry/lib/address.ts'
-import { Fault } from '../../registry/lib/errors.ts'
+import type { AddressPolicy } from './address.ts'
+import { Fault } from './errors.ts'
 
 /**
  * A DNS look-up that fails where any answer is refused. The addresses it returns are the ones that are

@@ -1,0 +1,85 @@
+import type { JSONWebKeySet } from 'jose'
+import { makeContextVerifier } from '../../registry/context.ts'
+import { type AddressPolicy, makeAddressPolicy } from '../../registry/lib/address.ts'
+import { type Log, makeLog } from '../../registry/lib/log.ts'
+import { makeGate } from './gate.ts'
+import { makeReplayGuard } from './replay-guard.ts'
+import { type BucketOptions, TenantBuckets } from './tenant-buckets.ts'
+import { makeTenantKit, type TenantKit } from './tenant-kit.ts'
+import type { PoolOptions } from './tenant-pool.ts'
+import { TenantPools } from './tenant-pools.ts'
+
+export interface KitOptions {
+  /** JWKS of the gateway's public signing keys. */
+  readonly publicKeys: JSONWebKeySet
+  /** Content keys of the context: 32 bytes each, base64url. */
+  readonly contentKeys: readonly string[]
+  /** Where tenants' databases and buckets may be; null: anywhere. Default: the ranges of production. */
+  readonly addressPolicy?: AddressPolicy | null
+  /** Verified contexts that are kept; twice as many tenants have their newest version remembered. */
+  readonly contextsMax?: number
+  /** Request ids remembered against replay; a full memory refuses. */
+  readonly replayIdsMax?: number
+  readonly pools?: Partial<Omit<PoolOptions, 'addressPolicy'>>
+  readonly buckets?: Partial<Omit<BucketOptions, 'addressPolicy'>>
+  /** Default: warnings to standard output. */
+  readonly log?: Log
+}
+
+/** The kit with what stands behind it, for metrics. */
+export interface OpenKit {
+  readonly kit: TenantKit
+  readonly pools: TenantPools
+  readonly buckets: TenantBuckets
+}
+
+/** Defaults of the app, one word for the environment and for other APIs. Times in milliseconds. */
+export const KIT_DEFAULTS = {
+  contextsMax: 8192,
+  replayIdsMax: 500_000,
+  pools: {
+    connectionsMax: 5,
+    connectionsMin: 0,
+    connectionsTotalMax: 200,
+    connectMs: 3000,
+    checkoutMs: 3000,
+    waitersMax: 256,
+    connectionIdleMs: 20_000,
+    poolIdleMs: 90_000,
+    poolsMax: 1024,
+    statementTimeoutMs: 30_000,
+    idleInTransactionMs: 15_000,
+    sslCa: null,
+    applicationName: 'doorman-app',
+  },
+  buckets: {
+    defaultBucket: null,
+    clientsMax: 256,
+    clientIdleMs: 90_000,
+    connectMs: 3000,
+    idleMs: 60_000,
+    socketsMax: 50,
+  },
+} as const satisfies Partial<KitOptions>
+
+/**
+ * The app side of Doorman as plain functions: `admit` a request, then `run` work with its tenant's
+ * resources; `close` it in the end.
+ *
+ * @throws Error on keys that are none
+ */
+export async function openTenantKit(options: KitOptions): Promise<OpenKit> {
+  const { contextsMax = KIT_DEFAULTS.contextsMax, replayIdsMax = KIT_DEFAULTS.replayIdsMax } =
+    options
+  const { addressPolicy = makeAddressPolicy([]), log = makeLog('app', 'warn') } = options
+  const verifier = await makeContextVerifier(options.publicKeys, options.contentKeys)
+  const gate = makeGate({
+    verifier,
+    replayGuard: makeReplayGuard(replayIdsMax),
+    contextsMax,
+    versionsMax: contextsMax * 2,
+  })
+  const pools = new TenantPools({ ...KIT_DEFAULTS.pools, ...options.pools, addressPolicy }, log)
+  const buckets = new TenantBuckets({ ...KIT_DEFAULTS.buckets, ...options.buckets, addressPolicy })
+  return { kit: makeTenantKit(gate, pools, buckets), pools, buckets }
+}
