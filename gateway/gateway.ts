@@ -58,6 +58,8 @@ export interface GatewayHooks {
 const REGISTRY_RETRY_MS = 1000
 const LOGIN_BODY_DEADLINE_MS = 10_000
 const DRAIN_POLL_MS = 20
+/** A client that closed its side has left, unless its answer moves within this; its replica is freed within 1 s. */
+const HALF_CLOSE_MS = 500
 
 /**
  * Builds the whole gateway and listens. Resolves when it listens, also while the Registry is down: it
@@ -210,6 +212,7 @@ export async function startGateway(
       headMs: config.HEAD_TIMEOUT_MS,
       bodyIdleMs: config.BODY_IDLE_TIMEOUT_MS,
       keepAliveMs: config.CLIENT_IDLE_TIMEOUT_MS,
+      halfCloseMs: HALF_CLOSE_MS,
     },
     limits: {
       headBytesMax: config.HEAD_BYTES_MAX,

@@ -53,6 +53,9 @@ export interface ConnectionHost {
   onClosed(connection: ServerConnection): void
 }
 
+/** Pipelined bytes kept behind an exchange; beyond them, and the read they came with, nothing is read. */
+const KEPT_BYTES_MAX = 16 * 1024
+
 /**
  * `idle`: between requests or within a head. `exchange`: a request is being answered or its unread
  * body dropped. `linger`: the last answer is out, the client's rest is dropped until it closes.
@@ -69,8 +72,10 @@ export class ServerConnection {
   #isTaking = false
   /** The client has closed its side. */
   #hasPeerEnded = false
-  /** Bytes that came before they were wanted; while there are any, nothing is read. */
+  /** Bytes that came before they were wanted. */
   #pending: Buffer | null = null
+  /** The client leaves earlier answers unread: its next request waits until it has taken them. */
+  #isClogged = false
   #isReading = true
 
   // Of the head under way.
@@ -148,7 +153,7 @@ export class ServerConnection {
    * @param isWhole the answer is complete, so nobody will read what is left of the request's body
    */
   connectionField(isWhole: boolean): 'close' | 'keep-alive' | null {
-    if (this.#host.isDraining || this.#hasPeerEnded) this.#isKeepAlive = false
+    if (this.#host.isDraining) this.#isKeepAlive = false
     const body = this.#body
     if (body !== null && !body.isComplete) {
       // A client that was not told to continue may send its body or not (RFC 9110 section 10.1.1).
@@ -175,7 +180,7 @@ export class ServerConnection {
     if (this.#phase !== 'exchange') return
     this.#reply = null
     const body = this.#body
-    if (!this.#isKeepAlive || this.#hasPeerEnded) return this.#linger()
+    if (!this.#isKeepAlive) return this.#linger()
     if (body !== null && !body.isComplete) {
       if (this.#expectsContinue) return this.#linger()
       // The next request stands behind what is left of this one.
@@ -210,10 +215,9 @@ export class ServerConnection {
   // Reading.
 
   #onRead(n: number, bytes: Buffer): void {
-    if (this.#phase === 'idle' || (this.#phase === 'exchange' && this.#pending === null)) {
-      this.#take(bytes, 0, n)
-    } else if (this.#phase === 'exchange') {
-      this.#keep(bytes, 0, n)
+    if (this.#phase === 'idle' || this.#phase === 'exchange') {
+      if (this.#pending === null) this.#take(bytes, 0, n)
+      else this.#keep(bytes, 0, n)
     } else if (this.#phase === 'upgraded') {
       this.#upgraded?.feed(bytes.subarray(0, n))
     } else if (this.#phase === 'linger') {
@@ -227,7 +231,7 @@ export class ServerConnection {
     this.#isTaking = true
     let at = start
     while (at < end) {
-      if (this.#phase === 'idle') {
+      if (this.#phase === 'idle' && !this.#isClogged) {
         at = this.#takeHead(bytes, at, end)
       } else if (this.#phase === 'exchange' && this.#wantsBody()) {
         at = this.#takeBody(bytes, at, end)
@@ -237,11 +241,15 @@ export class ServerConnection {
     }
     this.#isTaking = false
     if (at < end) {
-      if (this.#phase === 'exchange') this.#keep(bytes, at, end)
+      if (this.#phase === 'exchange' || this.#phase === 'idle') this.#keep(bytes, at, end)
       else if (this.#phase === 'upgraded') this.#upgraded?.feed(bytes.subarray(at, end))
     } else if (this.#phase === 'idle' || this.#phase === 'exchange') {
       this.#resumeReading()
     }
+    if (!this.#hasPeerEnded) return
+    if (this.#pending === null) this.#onInputOver()
+    else if (this.#body?.isComplete !== false)
+      this.#host.wheel.arm(this.#alarm, this.#host.timeouts.halfCloseMs)
   }
 
   #wantsBody(): boolean {
@@ -249,14 +257,19 @@ export class ServerConnection {
     return body !== null && !body.isComplete && !body.isBroken && body.isFlowing
   }
 
-  /** Keeps what is not wanted yet, one read at most, and stops reading. */
+  /**
+   * Keeps what is not wanted yet. Behind a request that is in whole, reading goes on for a while, for
+   * only a socket that is read from tells that its peer has left; otherwise it stops.
+   */
   #keep(bytes: Buffer, start: number, end: number): void {
     const before = this.#pending
     const kept = Buffer.allocUnsafe((before?.length ?? 0) + end - start)
     before?.copy(kept)
     bytes.copy(kept, before?.length ?? 0, start, end)
     this.#pending = kept
-    this.#pauseReading()
+    const isRequestIn = this.#phase === 'exchange' && this.#body?.isComplete !== false
+    if (isRequestIn && kept.length < KEPT_BYTES_MAX) this.#readOn()
+    else this.#pauseReading()
   }
 
   /** Goes on with kept bytes, never within the caller's stack, for it is in the midst of its own work. */
@@ -269,7 +282,7 @@ export class ServerConnection {
   /** For `goOn` alone. */
   workOffPending(): void {
     const pending = this.#pending
-    if (pending === null || this.#isTaking) return
+    if (pending === null || this.#isTaking || this.#isClogged) return
     if (this.#phase !== 'idle' && !(this.#phase === 'exchange' && this.#wantsBody())) return
     this.#pending = null
     this.#take(pending, 0, pending.length)
@@ -282,10 +295,15 @@ export class ServerConnection {
   }
 
   #resumeReading(): void {
-    if (this.#isReading || this.#pending !== null) return
+    if (this.#pending !== null || this.#isClogged) return
     const body = this.#body
     // A paused consumer is what stops the client. A body not yet asked for may fill one read.
     if (body?.isStarted === true && !body.isComplete && !body.isFlowing) return
+    this.#readOn()
+  }
+
+  #readOn(): void {
+    if (this.#isReading) return
     this.#isReading = true
     this.#socket.resume()
   }
@@ -338,8 +356,9 @@ export class ServerConnection {
   }
 
   #open(head: RequestHead): void {
-    const { wheel } = this.#host
-    wheel.disarm(this.#alarm)
+    const { wheel, timeouts } = this.#host
+    if (this.#hasPeerEnded) wheel.arm(this.#alarm, timeouts.halfCloseMs)
+    else wheel.disarm(this.#alarm)
     if (head.length !== null) this.#giveBackParser()
     this.#phase = 'exchange'
     this.#isKeepAlive = head.isKeepAlive
@@ -387,8 +406,13 @@ export class ServerConnection {
     this.#giveBackParser()
     this.#body = null
     this.#phase = 'idle'
-    this.#host.wheel.arm(this.#alarm, this.#host.timeouts.keepAliveMs)
-    this.#pump()
+    const { wheel, timeouts } = this.#host
+    const socket = this.#socket
+    // Else a client that pipelines and never reads fills our memory with answers.
+    this.#isClogged = socket.writableLength >= socket.writableHighWaterMark
+    wheel.arm(this.#alarm, this.#isClogged ? timeouts.writeStallMs : timeouts.keepAliveMs)
+    if (this.#isClogged) this.#pauseReading()
+    else this.#pump()
   }
 
   // Bodies.
@@ -443,6 +467,13 @@ export class ServerConnection {
 
   #onDrain(): void {
     const reply = this.#reply
+    if (this.#isClogged) {
+      this.#isClogged = false
+      if (this.#phase !== 'idle') return
+      this.#host.wheel.arm(this.#alarm, this.#host.timeouts.keepAliveMs)
+      this.#pump()
+      return
+    }
     if (reply === null) return
     if (this.#hasPeerEnded) this.#host.wheel.arm(this.#alarm, this.#host.timeouts.halfCloseMs)
     else if (!this.#wantsBody()) this.#host.wheel.disarm(this.#alarm)
@@ -451,16 +482,30 @@ export class ServerConnection {
 
   #onPeerEnd(): void {
     this.#hasPeerEnded = true
+    if (this.#pending === null) this.#onInputOver()
+    // What it sent before it closed is answered, as long as it takes the answers.
+    else this.#host.wheel.arm(this.#alarm, this.#host.timeouts.halfCloseMs)
+  }
+
+  /** The client has closed its side, and everything that it sent is worked off. */
+  #onInputOver(): void {
+    const { wheel, timeouts } = this.#host
+    const isBodyCut = this.#body?.isComplete === false
+    if (this.#phase === 'closed') return
     if (this.#phase === 'upgraded') {
       this.#upgraded?.push(null)
+      // A replica that neither speaks nor closes would keep the dead splice open for ever.
+      wheel.arm(this.#alarm, timeouts.halfCloseMs)
     } else if (this.#phase === 'linger' && !this.#socket.writableFinished) {
       // The rest of the answer is still on its way out; #onFinish goes on.
-    } else if (this.#phase !== 'exchange' || (this.#body !== null && !this.#body.isComplete)) {
+    } else if (this.#phase === 'exchange' && !isBodyCut) {
+      this.#isKeepAlive = false
+      wheel.arm(this.#alarm, timeouts.halfCloseMs)
+    } else if (this.#phase === 'idle' && this.#socket.writableLength > 0) {
+      this.#linger()
+    } else {
       this.#socket.destroy()
       this.#close()
-    } else {
-      this.#isKeepAlive = false
-      this.#host.wheel.arm(this.#alarm, this.#host.timeouts.halfCloseMs)
     }
   }
 
@@ -471,7 +516,7 @@ export class ServerConnection {
     } else if (this.#phase === 'exchange' && this.#wantsBody() && body?.isDropped === false) {
       this.#isKeepAlive = false
       body.fail(new Fault('REQUEST_TIMEOUT', 'the body stalled'))
-    } else if (this.#phase === 'idle') {
+    } else if (this.#phase === 'idle' && !this.#isClogged) {
       this.#linger()
     } else {
       this.reset()

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import type { BodySink, Exchange } from '../exchange.ts'
@@ -614,3 +615,147 @@ t.test('listen rejects on a port that is taken', async t => {
   const second = new Http1Server({ handle: echo, log: pino({ level: 'silent' }) })
   await t.rejects(second.listen(port, '127.0.0.1'), { code: 'EADDRINUSE' })
 })
+
+t.test(
+  'a client that pipelines and reads nothing is no longer read from, and loses no answer',
+  async t => {
+    const filler = 'x'.repeat(1000)
+    const { dial, exchanges } = await serve(t, exchange => {
+      exchange.reply.send(200, [], `<${exchange.rawTarget}>${filler}`)
+    })
+    const client = dial()
+    client.socket.pause()
+    await once(client.socket, 'connect')
+    // More than both kernels' buffers hold of requests and of answers.
+    const count = 60_000
+    let text = ''
+    for (let i = 0; i < count; i++) text += `GET /${i} HTTP/1.1\r\nHost: a\r\n\r\n`
+    client.write(text)
+    await until(() => exchanges.length > 0)
+    let answered = 0
+    let sameSince = performance.now()
+    await until(() => {
+      if (answered !== exchanges.length) sameSince = performance.now()
+      answered = exchanges.length
+      return performance.now() - sameSince > 300
+    }, 20_000)
+    t.ok(answered < count / 2, `${answered} of ${count} answered unread`)
+
+    client.socket.resume()
+    await until(
+      () => client.text.includes(`</${count - 1}>`),
+      20_000,
+      () => `${exchanges.length}`,
+    )
+    const seen = [...client.text.matchAll(/<\/(\d+)>/g)].map(match => Number(match[1]))
+    t.equal(seen.length, count)
+    t.ok(seen.every((nth, i) => nth === i))
+  },
+)
+
+t.test('a client that never reads its pipelined answers is cut after writeStallMs', async t => {
+  const { dial, server } = await serve(
+    t,
+    exchange => exchange.reply.send(200, [], Buffer.alloc(8 * 1024 * 1024)),
+    { timeouts: { writeStallMs: 200, keepAliveMs: 60_000 } },
+  )
+  const client = dial()
+  client.socket.pause()
+  client.write(OK_GET.repeat(3))
+  await until(() => server.connectionCount === 1)
+  await until(() => server.connectionCount === 0, 3000)
+  t.ok(client.socket.bytesRead < 1024 * 1024, 'and not because it read')
+})
+
+t.test('a client that leaves with pipelined bytes behind a request is noticed', async t => {
+  for (const [behind, leave] of [
+    ['G', 'reset'],
+    [OK_GET.repeat(20), 'reset'],
+    ['G', 'end'],
+  ] as const) {
+    let gone = false
+    const { dial, exchanges, server } = await serve(t, exchange => {
+      exchange.reply.listener = { onReplyDrain() {}, onReplyGone: () => (gone = true) }
+    })
+    const client = dial()
+    client.write(OK_GET)
+    await until(() => exchanges.length === 1)
+    client.write(behind)
+    await new Promise(resolve => setImmediate(resolve))
+    if (leave === 'reset') client.socket.resetAndDestroy()
+    else client.socket.destroy()
+    await until(() => gone, leave === 'reset' ? 1000 : 2000)
+    t.equal(exchanges.length, 1, 'nothing behind it ran')
+    await until(() => server.connectionCount === 0)
+  }
+})
+
+t.test(
+  'what a client sent before it closed its side is answered, with a body or without',
+  async t => {
+    const { dial, exchanges } = await serve(t, async exchange => {
+      if (exchange.body !== null) await readBody(exchange.body).catch(() => {})
+      await new Promise(resolve => setTimeout(resolve, 20))
+      if (!exchange.reply.isDone) exchange.reply.send(200, [], `<${exchange.rawTarget}>`)
+    })
+    const client = dial({ allowHalfOpen: true })
+    const post = 'POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab'
+    client.socket.end(`${OK_GET}${post}${OK_GET}`)
+    t.strictSame((await client.all()).match(/<[^>]*>/g), ['</>', '</b>', '</>'])
+
+    const cut = dial({ allowHalfOpen: true })
+    cut.socket.end(`${OK_GET}${post.slice(0, -1)}`)
+    t.strictSame((await cut.all()).match(/<[^>]*>/g), ['</>'], 'a body cut short is no request')
+    t.equal(exchanges.length, 5)
+  },
+)
+
+t.test('pipelined bytes behind a request that hangs are bounded', async t => {
+  const { dial, exchanges } = await serve(t, () => {})
+  const client = dial()
+  client.write(OK_GET)
+  await until(() => exchanges.length === 1)
+  client.write('G'.repeat(32 * 1024 * 1024))
+  const { socket } = client
+  let left = 0
+  let sameSince = performance.now()
+  await until(() => {
+    if (left !== socket.writableLength) sameSince = performance.now()
+    left = socket.writableLength
+    return performance.now() - sameSince > 200
+  })
+  t.ok(left > 0, 'the server stopped reading')
+})
+
+t.test(
+  'an upgraded connection whose client has closed is cut unless the peer ends too',
+  async t => {
+    const closed: string[] = []
+    const { dial } = await serve(
+      t,
+      exchange => {
+        const { socket } = exchange.upgrade as NonNullable<Exchange['upgrade']>
+        socket.on('close', () => closed.push(exchange.rawTarget))
+        socket.on('end', () => {
+          if (exchange.rawTarget === '/polite') socket.end('bye')
+        })
+        socket.resume()
+        socket.write('HTTP/1.1 101 Switching Protocols\r\n\r\n')
+      },
+      { timeouts: { halfCloseMs: 100 } },
+    )
+    const handshake = (target: string) =>
+      `GET ${target} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
+      'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'
+    for (const target of ['/silent', '/polite']) {
+      const client = dial({ allowHalfOpen: true })
+      client.write(handshake(target))
+      await client.see('101')
+      client.socket.end()
+      await client.closed
+      t.equal(client.text.endsWith('bye'), target === '/polite')
+      t.equal(client.error?.code, target === '/polite' ? undefined : 'ECONNRESET')
+      await until(() => closed.includes(target), 1000)
+    }
+  },
+)

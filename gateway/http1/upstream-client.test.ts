@@ -1,3 +1,4 @@
+import diagnostics from 'node:diagnostics_channel'
 import type { Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import type { UpstreamRequest } from '../upstream/client.ts'
@@ -529,4 +530,23 @@ t.test('close ends idle connections at once and the others after their call', as
   t.equal(slow.recorder.body, 'ok')
   await closed
   t.equal(client.connectionCount(), 0)
+})
+
+t.test('a pool that loses its last dead connection as a call comes stays known', async t => {
+  const sockets: Socket[] = []
+  const onSocket = (message: unknown) => sockets.push((message as { socket: Socket }).socket)
+  diagnostics.subscribe('net.client.socket', onSocket)
+  t.teardown(() => diagnostics.unsubscribe('net.client.socket', onSocket))
+  const { client, origin, ask, fetch } = await pair(t, OK)
+  t.equal((await fetch()).body, 'ok')
+  // Dead, and its 'close' not yet emitted: what a reset looks like within the tick of a call.
+  sockets[0]?.destroy()
+  const { recorder } = ask()
+  t.equal(client.connectionCount(origin), 1, 'the new connection is counted')
+  await recorder.done
+  t.equal(recorder.body, 'ok')
+  t.equal(sockets.length, 2)
+  t.equal(client.connectionCount(origin), 1)
+  await client.close()
+  t.ok(sockets[1]?.destroyed, 'and closed with the client')
 })

@@ -92,8 +92,12 @@ export class Http1UpstreamClient implements UpstreamClient, PoolHost {
     })
   }
 
+  onOpen(pool: OriginPool): void {
+    this.#pools.set(pool.origin, pool)
+  }
+
   onEmpty(pool: OriginPool): void {
-    this.#pools.delete(pool.origin)
+    if (this.#pools.get(pool.origin) === pool) this.#pools.delete(pool.origin)
     if (this.#pools.size === 0) this.#onAllClosed?.()
   }
 }

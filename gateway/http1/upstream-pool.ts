@@ -16,6 +16,8 @@ export interface PoolLimits {
 export interface PoolHost extends Pick<ConnectionHost, 'wheel' | 'timeouts' | 'readBuffer'> {
   readonly limits: PoolLimits
   readonly isClosing: boolean
+  /** The pool holds a connection again: it may have been empty for a moment within `dispatch`. */
+  onOpen(pool: OriginPool): void
   /** The pool holds no connection and no call. */
   onEmpty(pool: OriginPool): void
 }
@@ -95,6 +97,7 @@ export class OriginPool implements ConnectionHost {
 
   #open(call: Http1Call): void {
     this.#all.add(new UpstreamConnection(this, this.#address, call))
+    this.#host.onOpen(this)
   }
 
   #enqueue(call: Http1Call): void {

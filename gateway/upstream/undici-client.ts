@@ -2,6 +2,7 @@ import { Readable } from 'node:stream'
 import { LRUCache } from 'lru-cache'
 import { type Dispatcher, Pool } from 'undici'
 import type { BodySource } from '../exchange.ts'
+import { Alarm, TimerWheel } from '../http1/timer-wheel.ts'
 import type {
   UpstreamCall,
   UpstreamClient,
@@ -9,6 +10,7 @@ import type {
   UpstreamRequest,
   UpstreamSink,
 } from './client.ts'
+import { type Entrant, OriginGate } from './origin-gate.ts'
 import { contentLength, isBodylessAnswer } from './response-head.ts'
 
 export interface UndiciClientOptions {
@@ -17,50 +19,63 @@ export interface UndiciClientOptions {
   readonly bodyIdleTimeoutMs: number
   readonly keepAliveTimeoutMs: number
   readonly connectionsMax: number
+  /** Calls that wait for a connection of one origin. Standard: 1,024. */
+  readonly queueMax?: number
+  /** How long a call waits until it is sent. Standard: 2,000. */
+  readonly queueMs?: number
 }
 
 const ORIGINS_MAX = 1024
+const QUEUE_MAX = 1024
+const QUEUE_MS = 2000
+
+interface Origin {
+  readonly pool: Pool
+  readonly gate: OriginGate
+}
 
 /** Upstream HTTP by undici's dispatch API: one pool for each origin. */
 export class UndiciClient implements UpstreamClient {
   readonly #options: UndiciClientOptions
   /** Bounded: each dedicated tenant has an origin of its own. */
-  readonly #pools = new LRUCache<string, Pool>({
+  readonly #origins = new LRUCache<string, Origin>({
     max: ORIGINS_MAX,
-    dispose: pool => void pool.close().catch(() => pool.destroy()),
+    // Calls that wait at the gate then fail as they enter, one after the other.
+    dispose: ({ pool }) => void pool.close().catch(() => pool.destroy()),
   })
+  readonly #wheel = new TimerWheel()
 
   constructor(options: UndiciClientOptions) {
     this.#options = options
   }
 
   send(origin: string, request: UpstreamRequest, sink: UpstreamSink): UpstreamCall {
-    const attempt = new Attempt(request, sink)
-    const { body } = request
-    const headers = [...request.headers]
-    if (body !== null && !Buffer.isBuffer(body) && body.length !== null) {
-      headers.push('content-length', String(body.length))
-    }
-    this.#poolOf(origin).dispatch(
-      {
-        method: request.method as Dispatcher.HttpMethod,
-        path: request.target,
-        headers,
-        body: body === null || Buffer.isBuffer(body) ? body : attempt.readableOf(body),
-      },
-      attempt,
-    )
+    const { pool, gate } = this.#originOf(origin)
+    const queueMs = this.#options.queueMs ?? QUEUE_MS
+    const attempt = new Attempt(request, sink, pool, gate, this.#wheel)
+    this.#wheel.arm(attempt.alarm, queueMs)
+    if (!gate.enter(attempt)) process.nextTick(failQueue, attempt, 'connection queue full')
     return attempt
   }
 
-  async close(): Promise<void> {
-    const pools = [...this.#pools.values()]
-    await Promise.all(pools.map(pool => pool.destroy()))
-    this.#pools.clear()
+  /** Calls that wait for a connection to `origin`. */
+  queueLength(origin: string): number {
+    return this.#origins.peek(origin)?.gate.waitingCount ?? 0
   }
 
-  #poolOf(origin: string): Pool {
-    const known = this.#pools.get(origin)
+  /** Calls to `origin` that hold a connection or are being connected. */
+  activeCount(origin: string): number {
+    return this.#origins.peek(origin)?.gate.insideCount ?? 0
+  }
+
+  async close(): Promise<void> {
+    const origins = [...this.#origins.values()]
+    await Promise.all(origins.map(({ pool }) => pool.destroy()))
+    this.#origins.clear()
+  }
+
+  #originOf(origin: string): Origin {
+    const known = this.#origins.get(origin)
     if (known !== undefined) return known
     const pool = new Pool(origin, {
       connections: this.#options.connectionsMax,
@@ -71,28 +86,69 @@ export class UndiciClient implements UpstreamClient {
       keepAliveMaxTimeout: this.#options.keepAliveTimeoutMs,
       allowH2: false,
     })
-    this.#pools.set(origin, pool)
-    return pool
+    const { connectionsMax, queueMax } = this.#options
+    const made = { pool, gate: new OriginGate(connectionsMax, queueMax ?? QUEUE_MAX) }
+    this.#origins.set(origin, made)
+    return made
   }
 }
 
 /** One request on its way: undici's handler on one side, our sink on the other. */
-class Attempt implements UpstreamCall, Dispatcher.DispatchHandler {
+class Attempt implements UpstreamCall, Entrant, Dispatcher.DispatchHandler {
+  /** Rings where the request has not been sent in time. */
+  readonly alarm: Alarm
   readonly #request: UpstreamRequest
   readonly #sink: UpstreamSink
+  readonly #pool: Pool
+  readonly #gate: OriginGate
+  readonly #wheel: TimerWheel
   #controller: Dispatcher.DispatchController | null = null
   #body: Readable | null = null
   #bodyError: Error | null = null
   #isOver = false
   #isPaused = false
 
-  constructor(request: UpstreamRequest, sink: UpstreamSink) {
+  constructor(
+    request: UpstreamRequest,
+    sink: UpstreamSink,
+    pool: Pool,
+    gate: OriginGate,
+    wheel: TimerWheel,
+  ) {
     this.#request = request
     this.#sink = sink
+    this.#pool = pool
+    this.#gate = gate
+    this.#wheel = wheel
+    this.alarm = new Alarm(() => this.failQueue('no free connection in time'))
+  }
+
+  onEntered(): void {
+    const { body, method, target } = this.#request
+    const headers = [...this.#request.headers]
+    if (body !== null && !Buffer.isBuffer(body) && body.length !== null) {
+      headers.push('content-length', String(body.length))
+    }
+    this.#pool.dispatch(
+      {
+        method: method as Dispatcher.HttpMethod,
+        path: target,
+        headers,
+        body: body === null || Buffer.isBuffer(body) ? body : this.#readableOf(body),
+      },
+      this,
+    )
+  }
+
+  /** It was never sent, and will not be. */
+  failQueue(reason: string): void {
+    if (this.#isOver) return
+    this.#giveUp()
+    this.#sink.onFault({ kind: 'queue', isUnsent: true, isReused: false, reason })
   }
 
   /** The client's body as the stream that undici reads; it is started when undici asks for bytes. */
-  readableOf(source: BodySource): Readable {
+  #readableOf(source: BodySource): Readable {
     let isStarted = false
     const body = new Readable({
       read: () => {
@@ -120,6 +176,7 @@ class Attempt implements UpstreamCall, Dispatcher.DispatchHandler {
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller
+    this.#wheel.disarm(this.alarm)
     if (this.#isOver) controller.abort(new Error('the client left'))
   }
 
@@ -136,12 +193,15 @@ class Attempt implements UpstreamCall, Dispatcher.DispatchHandler {
   }
 
   onResponseEnd(): void {
+    this.#gate.leave(this)
     if (this.#isOver) return
     this.#isOver = true
     this.#sink.onEnd()
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.#wheel.disarm(this.alarm)
+    this.#gate.leave(this)
     if (this.#isOver) return
     this.#isOver = true
     this.#sink.onFault(faultOf(error, this.#bodyError))
@@ -158,11 +218,21 @@ class Attempt implements UpstreamCall, Dispatcher.DispatchHandler {
   }
 
   abort(): void {
-    if (this.#isOver) return
+    if (!this.#isOver) this.#giveUp()
+  }
+
+  #giveUp(): void {
     this.#isOver = true
+    this.#wheel.disarm(this.alarm)
+    // With undici already: its place is free once undici has let go of it.
+    if (this.#gate.isWaiting(this)) this.#gate.leave(this)
     this.#body?.destroy()
     this.#controller?.abort(new Error('the client left'))
   }
+}
+
+function failQueue(attempt: Attempt, reason: string): void {
+  attempt.failQueue(reason)
 }
 
 function rawFields(raw: Dispatcher.DispatchController['rawHeaders']): string[] {

@@ -1,0 +1,94 @@
+import type { Socket } from 'node:net'
+import t, { type Test } from 'tap'
+import { RawServer, Recorder, until } from '../http1/test-kit.ts'
+import type { UpstreamRequest } from './client.ts'
+import { UndiciClient, type UndiciClientOptions } from './undici-client.ts'
+
+const GET: UpstreamRequest = { method: 'GET', target: '/', headers: [], body: null }
+const OK = 'HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok'
+
+async function pair(t: Test, options: Partial<UndiciClientOptions>) {
+  const held: Socket[] = []
+  let requests = 0
+  const upstream = new RawServer(socket => {
+    socket.on('data', () => {
+      requests++
+      held.push(socket)
+    })
+  })
+  const origin = await upstream.listen()
+  const client = new UndiciClient({
+    connectTimeoutMs: 1000,
+    headTimeoutMs: 30_000,
+    bodyIdleTimeoutMs: 30_000,
+    keepAliveTimeoutMs: 30_000,
+    connectionsMax: 2,
+    ...options,
+  })
+  t.teardown(async () => {
+    await client.close()
+    upstream.close()
+  })
+  const ask = () => {
+    const recorder = new Recorder()
+    return { recorder, call: client.send(origin, GET, recorder) }
+  }
+  return { client, origin, upstream, ask, held, requestCount: () => requests }
+}
+
+t.test('calls that wait are bounded in number and time, and were never sent', async t => {
+  const { client, origin, upstream, ask, held, requestCount } = await pair(t, {
+    queueMax: 3,
+    queueMs: 300,
+  })
+  const calls = Array.from({ length: 8 }, ask)
+  t.equal(client.queueLength(origin), 3)
+  const full = calls.slice(5)
+  await Promise.all(full.map(({ recorder }) => recorder.done))
+  for (const { recorder } of full)
+    t.match(recorder.fault, { kind: 'queue', isUnsent: true, reason: /full/ })
+
+  await until(() => held.length === 2)
+  held[0]?.write(OK)
+  await calls[0]?.recorder.done
+  t.equal(calls[0]?.recorder.body, 'ok')
+  await until(() => requestCount() === 3)
+  await Promise.all([calls[3]?.recorder.done, calls[4]?.recorder.done])
+  for (const nth of [3, 4])
+    t.match(calls[nth]?.recorder.fault, { kind: 'queue', isUnsent: true, reason: /in time/ })
+  t.equal(calls[2]?.recorder.faults, 0, 'what has been sent is not its deadline’s business')
+  t.equal(upstream.accepted, 2)
+  t.equal(requestCount(), 3)
+})
+
+t.test('an aborted call leaves the queue, and its place inside once it is cut', async t => {
+  const { client, origin, ask, held, requestCount } = await pair(t, { queueMax: 2 })
+  const calls = Array.from({ length: 4 }, ask)
+  await until(() => held.length === 2)
+  calls[2]?.call.abort()
+  t.equal(client.queueLength(origin), 1)
+  const late = ask()
+  t.equal(client.queueLength(origin), 2, 'its place is free')
+  calls[0]?.call.abort()
+  calls[1]?.call.abort()
+  await until(() => requestCount() === 4)
+  for (const socket of held.slice(2)) socket.write(OK)
+  await Promise.all([calls[3]?.recorder.done, late.recorder.done])
+  t.equal(calls[3]?.recorder.body, 'ok')
+  t.equal(late.recorder.body, 'ok')
+  for (const nth of [0, 1, 2]) t.equal(calls[nth]?.recorder.faults, 0, 'an aborted call is silent')
+  await until(() => client.activeCount(origin) === 0)
+})
+
+t.test('the whole queue ends with a fault when nothing is free in time', async t => {
+  const { client, origin, ask } = await pair(t, { queueMs: 200 })
+  const calls = Array.from({ length: 2000 }, ask)
+  t.equal(client.queueLength(origin), 1024)
+  const waited = calls.slice(2)
+  await Promise.all(waited.map(({ recorder }) => recorder.done))
+  t.ok(waited.every(({ recorder: { fault } }) => fault?.kind === 'queue' && fault.isUnsent))
+  t.equal(client.queueLength(origin), 0)
+  t.equal(client.activeCount(origin), 2)
+  await client.close()
+  for (const { recorder } of calls.slice(0, 2)) t.equal(recorder.faults, 1)
+})
