@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { startTestPostgres } from '../deploy/local/postgres.ts'
+import { childEnv } from '../deploy/local/run.ts'
 import { makeKeys, makeTenant, send, sessionsOf, sql, TestGateway, until } from './test-kit.ts'
 
 const MAIN = fileURLToPath(new URL('main.ts', import.meta.url))
@@ -23,7 +24,7 @@ interface Running {
 
 async function start(env: Record<string, string> = {}): Promise<Running> {
   const child = spawn(process.execPath, [MAIN], {
-    env: { PATH: process.env.PATH, ...keys.env, PORT: '0', ADMIN_PORT: '0', ...env },
+    env: { ...childEnv(), ...keys.env, PORT: '0', ADMIN_PORT: '0', ...env },
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   t.teardown(() => child.kill('SIGKILL'))

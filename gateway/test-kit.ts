@@ -6,7 +6,7 @@ import { type AddressInfo, connect } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { type LocalPostgres, startTestPostgres } from '../deploy/local/postgres.ts'
-import { run } from '../deploy/local/run.ts'
+import { childEnv, run } from '../deploy/local/run.ts'
 import { type ContextVerifier, makeContextVerifier } from '../registry/context.ts'
 import { Keyring } from '../registry/envelope.ts'
 import { makeLog } from '../registry/lib/log.ts'
@@ -53,7 +53,7 @@ export async function startWorld(): Promise<World> {
   }
   const migrated = await run(process.execPath, ['migrations/registry-migrate.ts'], MIGRATE_MS, {
     cwd: ROOT,
-    env,
+    env: { ...childEnv(), ...env },
   })
   if (migrated.code !== 0) throw new Error(migrated.output)
   const keyring = await Keyring.derive([masterKey])
@@ -142,7 +142,7 @@ export async function startGateway(
 ): Promise<RunningGateway> {
   const child = spawn(process.execPath, ['gateway/main.ts'], {
     cwd: ROOT,
-    env,
+    env: { ...childEnv(), ...env },
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   const log: Record<string, unknown>[] = []

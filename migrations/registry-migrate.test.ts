@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import pg from 'pg'
 import t from 'tap'
 import { startTestPostgres } from '../deploy/local/postgres.ts'
+import { childEnv } from '../deploy/local/run.ts'
 import { openConnections } from '../registry/connection.ts'
 import { Keyring } from '../registry/envelope.ts'
 import { makeLog } from '../registry/lib/log.ts'
@@ -25,7 +26,7 @@ function runMigrate(env: Record<string, string>): Promise<Run> {
     execFile(
       process.execPath,
       [join(import.meta.dirname, 'registry-migrate.ts')],
-      { env: { PATH: process.env.PATH, ...env } },
+      { env: { ...childEnv(), ...env } },
       (error, stdout, stderr) => resolve({ code: Number(error?.code ?? 0), stdout, stderr }),
     )
   })

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import t from 'tap'
 import { readAppConfig } from '../../app/config.ts'
+import { childEnv } from '../../deploy/local/run.ts'
 import { readGatewayConfig } from '../../gateway/config.ts'
 import { EnvError } from '../../registry/lib/env.ts'
 import { readOptions } from '../local/options.ts'
@@ -190,7 +191,7 @@ function makeKeys(): NodeJS.ProcessEnv {
     if (make === null) continue
     const options = {
       cwd: ROOT,
-      env: { PATH: process.env.PATH, ...env },
+      env: { ...childEnv(), ...env },
       encoding: 'utf8',
     } as const
     env[name] = execFileSync('/bin/sh', ['-c', make], options).trim()

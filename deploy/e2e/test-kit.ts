@@ -14,7 +14,7 @@ import {
 import { derivePassword, type Keys, keepKeys, publicKeys } from '../local/keys.ts'
 import { type LocalPostgres, startPostgres, startTestPostgres } from '../local/postgres.ts'
 import { type RunningProcess, startProcess } from '../local/processes.ts'
-import { type Finished, run } from '../local/run.ts'
+import { childEnv, type Finished, run } from '../local/run.ts'
 import { type LocalS3, startS3 } from '../local/s3.ts'
 import { seed } from '../local/seed.ts'
 import { type Answer, call } from './call.ts'
@@ -154,7 +154,7 @@ async function build(
   const registrySql = (text: string, values?: readonly unknown[]) =>
     query(registry.server().url('registry'), text, values)
   const commandEnv = {
-    PATH: process.env.PATH,
+    ...childEnv(),
     TENANT_REGISTRY_DB_URL: registryUrl,
     MASTER_ENCRYPTION_KEY: keys.masterKey,
   }
@@ -336,5 +336,9 @@ async function query(url: string, text: string, values: readonly unknown[] = [])
 }
 
 function command(args: readonly string[], env: NodeJS.ProcessEnv, input = ''): Promise<Finished> {
-  return run(process.execPath, args, COMMAND_MS, { cwd: ROOT, env, input })
+  return run(process.execPath, args, COMMAND_MS, {
+    cwd: ROOT,
+    env: { ...childEnv(), ...env },
+    input,
+  })
 }

@@ -4,11 +4,12 @@ import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { guard } from './guard.ts'
+import { childEnv } from './run.ts'
 
 export interface ProcessOptions {
   readonly name: string
   readonly script: string
-  /** The whole environment of the child; nothing is inherited. */
+  /** The environment of the child; of our own it gets what childEnv says, and nothing else. */
   readonly env: NodeJS.ProcessEnv
   readonly onLine: (line: string) => void
 }
@@ -30,7 +31,7 @@ const PROBE_MS = 2_000
 export function startProcess(options: ProcessOptions): RunningProcess {
   const { name, script, env, onLine } = options
   const child = spawn(process.execPath, [script], {
-    env,
+    env: { ...childEnv(), ...env },
     // Its own process group: Ctrl-C reaches us alone, and we stop the processes in order.
     detached: true,
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -1,4 +1,5 @@
 import { type SpawnOptions, spawn } from 'node:child_process'
+import { resolve as resolvePath } from 'node:path'
 
 export interface Finished {
   /** null where a signal ended the process. */
@@ -10,6 +11,21 @@ export interface Finished {
 
 /** Characters of output kept per stream; a child that talks more loses its oldest lines. */
 const OUTPUT_CHARS_MAX = 4 * 1024 * 1024
+
+/**
+ * What a Node child needs of our own environment where it gets one of its own: where programs are,
+ * and V8's compile cache if one is in use, which halves the time that a child takes to start.
+ */
+export function childEnv(): Record<string, string> {
+  const { PATH, NODE_COMPILE_CACHE } = process.env
+  return {
+    ...(PATH === undefined ? {} : { PATH }),
+    // Absolute, for a child may run elsewhere.
+    ...(NODE_COMPILE_CACHE === undefined
+      ? {}
+      : { NODE_COMPILE_CACHE: resolvePath(NODE_COMPILE_CACHE) }),
+  }
+}
 
 /**
  * Runs a command to its end, `input` on its standard input. A command that exits with any code is

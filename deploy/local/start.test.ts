@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
+import { childEnv } from './run.ts'
 
 const exec = promisify(execFile)
 const START = fileURLToPath(new URL('start.ts', import.meta.url))
@@ -23,7 +24,7 @@ interface Started {
 /** Spawns `node deploy/local/start.ts` with nothing of our environment but what it needs. */
 function spawnStart(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
   const child = spawn(process.execPath, [START, ...args], {
-    env: { PATH: process.env.PATH, HOME: process.env.HOME, LOG_LEVEL: 'warn', ...env },
+    env: { ...childEnv(), HOME: process.env.HOME, LOG_LEVEL: 'warn', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const output = { text: '' }

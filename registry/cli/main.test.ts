@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import pg from 'pg'
 import t from 'tap'
+import { childEnv } from '../../deploy/local/run.ts'
 import { openConnections } from '../connection.ts'
 import { Keyring } from '../envelope.ts'
 import { verifyPassword } from '../lib/password.ts'
@@ -26,7 +27,7 @@ function run(args: string, input = '', vars: Record<string, string> = env) {
       process.execPath,
       [join(import.meta.dirname, 'main.ts'), ...args.split(' ')],
       {
-        env: { PATH: process.env.PATH, ...vars },
+        env: { ...childEnv(), ...vars },
       },
     )
     const texts = { out: '', err: '' }
