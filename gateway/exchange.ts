@@ -98,7 +98,7 @@ export interface BodySource {
 }
 
 export interface BodySink {
-  /** The receiver owns `chunk` and may keep it. */
+  /** `chunk` is good until the end of the tick: a receiver that keeps it longer copies it. */
   onBodyBytes(chunk: Buffer): void
   onBodyEnd(): void
   /** The body will never be complete: the client left, dawdled, or broke the framing. */
@@ -129,7 +129,7 @@ export interface Reply {
     length: number | null,
     isBodyless: boolean,
   ): void
-  /** False: the socket is full, wait for `onReplyDrain`. */
+  /** `chunk` is good until the end of the tick. False: the socket is full, wait for `onReplyDrain`. */
   write(chunk: Buffer): boolean
   end(): void
   /** Cuts the connection, so that the client sees an abort and never a clean end (RFC 9112 section 8). */

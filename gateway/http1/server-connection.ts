@@ -9,6 +9,7 @@ import { renderReplyHead } from './server-reply-head.ts'
 import { isRefusal, type RequestHead, readRequestHead } from './server-request-head.ts'
 import { UpgradedSocket } from './server-upgraded.ts'
 import { Alarm, type TimerWheel } from './timer-wheel.ts'
+import type { WriteScratch } from './write-scratch.ts'
 
 export interface ServerTimeouts {
   /** From a head's first byte (or from the accept) to its last. Standard: 10,000. */
@@ -45,6 +46,7 @@ export interface ConnectionHost {
   readonly limits: ServerLimits
   /** Shared by all connections: every read is worked off before the next one begins. */
   readonly readBuffer: Buffer
+  readonly scratch: WriteScratch
   readonly isDraining: boolean
   date(): string
   handle(exchange: Exchange): void
@@ -162,6 +164,11 @@ export class ServerConnection {
     }
     if (!this.#isKeepAlive) return 'close'
     return this.#isHttp11 ? null : 'keep-alive'
+  }
+
+  /** One write of all three; `chunk` is read before this returns. */
+  writeCopy(prefix: string, chunk: Buffer, suffix: string): void {
+    this.#host.scratch.write(this.#socket, prefix, chunk, suffix)
   }
 
   closeAfterReply(): void {
@@ -427,9 +434,7 @@ export class ServerConnection {
       body.left -= at - start
       isLast = body.left === 0
       if (!body.isDropped) {
-        const chunk = Buffer.allocUnsafe(at - start)
-        bytes.copy(chunk, 0, start, at)
-        body.deliver(chunk)
+        body.deliver(bytes.subarray(start, at))
       }
     } else {
       const parser = this.#parser as MessageParser

@@ -12,6 +12,7 @@ import {
 import { Llhttp } from './server-llhttp.ts'
 import { DateClock } from './server-reply-head.ts'
 import { Alarm, TimerWheel } from './timer-wheel.ts'
+import { WriteScratch } from './write-scratch.ts'
 
 export interface Http1ServerOptions {
   /** Gets every request with a sound head. It must answer or cut each one, and must not throw. */
@@ -41,6 +42,7 @@ export class Http1Server implements ConnectionHost {
   readonly timeouts: ServerTimeouts
   readonly limits: ServerLimits & AcceptLimits
   readonly readBuffer = Buffer.allocUnsafeSlow(READ_BYTES)
+  readonly scratch = new WriteScratch()
   readonly #options: Http1ServerOptions
   readonly #server: Server
   readonly #connections = new Set<ServerConnection>()

@@ -3,7 +3,7 @@ import type { Reply, ReplyListener } from '../exchange.ts'
 import type { ServerConnection } from './server-connection.ts'
 import { type ReplyFraming, renderReplyHead } from './server-reply-head.ts'
 
-/** Up to here head and body are copied together into one buffer and leave in one plain write. */
+/** Up to here a first piece of the body waits for the end of the tick: it may be all of it. */
 const COMBINE_BYTES_MAX = 16 * 1024
 
 /**
@@ -161,21 +161,8 @@ export class ServerReply implements Reply {
     const socket = this.#socket
     if (chunk === null) {
       socket.write(suffix === '' ? prefix : prefix + suffix, 'latin1')
-    } else if (prefix === '' && suffix === '') {
-      socket.write(chunk)
-    } else if (chunk.length <= COMBINE_BYTES_MAX) {
-      const at = prefix.length
-      const whole = Buffer.allocUnsafe(at + chunk.length + suffix.length)
-      whole.write(prefix, 0, at, 'latin1')
-      whole.set(chunk, at)
-      if (suffix !== '') whole.write(suffix, at + chunk.length, suffix.length, 'latin1')
-      socket.write(whole)
     } else {
-      socket.cork()
-      socket.write(prefix, 'latin1')
-      socket.write(chunk)
-      if (suffix !== '') socket.write(suffix, 'latin1')
-      socket.uncork()
+      this.#connection.writeCopy(prefix, chunk, suffix)
     }
   }
 

@@ -108,7 +108,7 @@ export class Recorder implements UpstreamSink {
   }
 
   onBytes(chunk: Buffer): void {
-    this.chunks.push(chunk)
+    this.chunks.push(Buffer.from(chunk))
   }
 
   onEnd(): void {
@@ -174,7 +174,7 @@ export function readBody(source: BodySource): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = []
     source.start({
-      onBodyBytes: chunk => void chunks.push(chunk),
+      onBodyBytes: chunk => void chunks.push(Buffer.from(chunk)),
       onBodyEnd: () => resolve(Buffer.concat(chunks)),
       onBodyError: reject,
     })

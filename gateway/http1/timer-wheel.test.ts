@@ -85,6 +85,9 @@ t.test('after a long sleep of the machine every overdue alarm rings, no other do
 })
 
 t.test('the real interval rings, and close disarms all', async t => {
+  // The wheel keeps no process alive, so something else has to.
+  const keepAlive = setInterval(() => {}, 1000)
+  t.teardown(() => clearInterval(keepAlive))
   const wheel = new TimerWheel(10)
   await new Promise<void>(resolve => wheel.arm(new Alarm(resolve), 20))
   wheel.arm(new Alarm(() => t.fail('rang after close')), 1)

@@ -10,6 +10,7 @@ import { Http1Call } from './upstream-call.ts'
 import type { UpstreamTimeouts } from './upstream-connection.ts'
 import { OriginPool, type PoolHost, type PoolLimits } from './upstream-pool.ts'
 import { framingOf, renderRequestHead } from './upstream-request-head.ts'
+import { WriteScratch } from './write-scratch.ts'
 
 export interface Http1UpstreamOptions {
   /** Shared with the server of the same process; made here where absent. */
@@ -29,6 +30,7 @@ export class Http1UpstreamClient implements UpstreamClient, PoolHost {
   readonly timeouts: UpstreamTimeouts
   readonly limits: PoolLimits
   readonly readBuffer = Buffer.allocUnsafeSlow(READ_BYTES)
+  readonly scratch = new WriteScratch()
   readonly #pools = new Map<string, OriginPool>()
   #isClosing = false
   #onAllClosed: (() => void) | null = null

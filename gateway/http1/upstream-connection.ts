@@ -10,6 +10,7 @@ import {
   RESPONSE_HEAD_BYTES_MAX,
   type ResponseHead,
 } from './upstream-response-head.ts'
+import type { WriteScratch } from './write-scratch.ts'
 
 export interface UpstreamTimeouts {
   /** TCP handshake. Standard: 1,000. */
@@ -28,6 +29,7 @@ export interface ConnectionHost {
   readonly timeouts: UpstreamTimeouts
   /** Shared by all connections: every read is worked off before the next one begins. */
   readonly readBuffer: Buffer
+  readonly scratch: WriteScratch
   /** The call has ended and another one may use the connection. */
   onFree(connection: UpstreamConnection): void
   onClosed(connection: UpstreamConnection): void
@@ -124,16 +126,14 @@ export class UpstreamConnection {
       return
     }
     const socket = this.#socket
-    socket.cork()
-    this.#flushHead()
+    const head = this.#heldHead ?? ''
+    this.#heldHead = null
+    const { scratch } = this.#host
     if (call.framing === 'chunked') {
-      socket.write(`${chunk.length.toString(16)}\r\n`, 'latin1')
-      socket.write(chunk)
-      socket.write('\r\n', 'latin1')
+      scratch.write(socket, `${head}${chunk.length.toString(16)}\r\n`, chunk, '\r\n')
     } else {
-      socket.write(chunk)
+      scratch.write(socket, head, chunk, '')
     }
-    socket.uncork()
     if (socket.writableNeedDrain && socket.writableLength >= socket.writableHighWaterMark) {
       this.#isAwaitingDrain = true
       ;(call.request.body as BodySource).pause()
@@ -333,17 +333,16 @@ export class UpstreamConnection {
     const call = this.#call as Http1Call
     if (this.#mode === 'chunked') return this.#readChunked(call, bytes, start, end)
     const take = this.#mode === 'length' ? Math.min(this.#left, end - start) : end - start
-    const chunk = Buffer.allocUnsafe(take)
-    bytes.copy(chunk, 0, start, start + take)
     this.#left -= take
-    call.sink.onBytes(chunk)
+    call.sink.onBytes(bytes.subarray(start, start + take))
     if (this.#state !== 'body') return
     if (this.#mode === 'length' && this.#left === 0) this.#finish(start + take < end)
   }
 
   #readChunked(call: Http1Call, bytes: Buffer, start: number, end: number): void {
     const decoder = this.#decoder as ChunkedDecoder
-    const out = Buffer.allocUnsafe(end - start)
+    // In place: what is decoded never overtakes what is still to be read.
+    const out = bytes.subarray(start, end)
     const result = decoder.decode(bytes, start, end, out)
     if (decoder.written > 0) {
       call.sink.onBytes(out.subarray(0, decoder.written))

@@ -2,6 +2,7 @@ import type { UpstreamFault } from '../upstream/client.ts'
 import { Alarm } from './timer-wheel.ts'
 import type { Http1Call } from './upstream-call.ts'
 import { type ConnectionHost, UpstreamConnection } from './upstream-connection.ts'
+import type { WriteScratch } from './write-scratch.ts'
 
 export interface PoolLimits {
   /** Connections to one origin, idle ones included. Standard: 512. */
@@ -13,7 +14,8 @@ export interface PoolLimits {
 }
 
 /** What a pool needs of its client. */
-export interface PoolHost extends Pick<ConnectionHost, 'wheel' | 'timeouts' | 'readBuffer'> {
+export interface PoolHost
+  extends Pick<ConnectionHost, 'wheel' | 'timeouts' | 'readBuffer' | 'scratch'> {
   readonly limits: PoolLimits
   readonly isClosing: boolean
   /** The pool holds a connection again: it may have been empty for a moment within `dispatch`. */
@@ -32,6 +34,7 @@ export class OriginPool implements ConnectionHost {
   readonly wheel: ConnectionHost['wheel']
   readonly timeouts: ConnectionHost['timeouts']
   readonly readBuffer: Buffer
+  readonly scratch: WriteScratch
   readonly #host: PoolHost
   readonly #address: { host: string; port: number }
   readonly #idle: UpstreamConnection[] = []
@@ -53,6 +56,7 @@ export class OriginPool implements ConnectionHost {
     this.wheel = host.wheel
     this.timeouts = host.timeouts
     this.readBuffer = host.readBuffer
+    this.scratch = host.scratch
   }
 
   get connectionCount(): number {

@@ -32,7 +32,7 @@ export function readBody(
       onBodyBytes(chunk) {
         if (isSettled) return
         bytes += chunk.length
-        if (bytes <= bytesMax) chunks.push(chunk)
+        if (bytes <= bytesMax) chunks.push(Buffer.from(chunk))
         else settle(() => reject(new Fault('BODY_TOO_LARGE', `over ${bytesMax} bytes`)))
       },
       onBodyEnd() {

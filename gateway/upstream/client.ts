@@ -29,7 +29,7 @@ export interface UpstreamSink {
    * @param isBodyless the answer has no body whatever `length` says (HEAD, 204, 304)
    */
   onHead(status: number, headers: string[], length: number | null, isBodyless: boolean): void
-  /** The receiver owns `chunk`. */
+  /** `chunk` is good until the end of the tick: a receiver that keeps it longer copies it. */
   onBytes(chunk: Buffer): void
   onEnd(): void
   onFault(fault: UpstreamFault): void

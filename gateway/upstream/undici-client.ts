@@ -156,7 +156,7 @@ class Attempt implements UpstreamCall, Entrant, Dispatcher.DispatchHandler {
         isStarted = true
         source.start({
           onBodyBytes: chunk => {
-            if (!body.destroyed && !body.push(chunk)) source.pause()
+            if (!body.destroyed && !body.push(Buffer.from(chunk))) source.pause()
           },
           onBodyEnd: () => {
             if (!body.destroyed) body.push(null)
