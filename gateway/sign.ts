@@ -11,12 +11,19 @@ import type { Tenant } from '../registry/tenant.ts'
 import type { Exchange } from './exchange.ts'
 import { RecentCache } from './recent.ts'
 
-/** A context is minted anew this long before it ends, so that clocks may differ by as much. */
+/** A context is not used in its last 30 s, so that clocks may differ by as much. */
 const RENEW_BEFORE_MS = 30_000
+/**
+ * Up to so much earlier, at random, a new one is minted beside the one in use: no request waits for
+ * it, and the contexts of many tenants that came at once do not end at once.
+ */
+const RENEW_AHEAD_MS = 15_000
 
 interface HeldContext {
   readonly version: number
   readonly minted: MintedContext
+  /** `Date.now()` milliseconds. */
+  readonly renewAtMs: number
 }
 
 /**
@@ -39,7 +46,12 @@ export class ContextHolder {
   peek(tenant: Tenant, nowMs: number): MintedContext | undefined {
     const held = this.#held.get(tenant.id)
     if (held === undefined || held.version !== tenant.configVersion) return undefined
-    return held.minted.expiresAtMs - nowMs > RENEW_BEFORE_MS ? held.minted : undefined
+    if (nowMs >= held.renewAtMs) {
+      if (held.minted.expiresAtMs - nowMs <= RENEW_BEFORE_MS) return undefined
+      // Should it fail, the request that can no longer do without says why.
+      this.get(tenant, nowMs).catch(() => {})
+    }
+    return held.minted
   }
 
   /** @throws Fault TENANT_CONFIG_INVALID when a secret does not open or the context is over 4 KiB */
@@ -59,7 +71,9 @@ export class ContextHolder {
     // A version may go back where the Registry was restored: what has ended gives way all the same.
     const isNewer = held === undefined || held.version <= tenant.configVersion
     if (isNewer || held.minted.expiresAtMs <= nowMs) {
-      this.#held.set(tenant.id, { version: tenant.configVersion, minted })
+      const lastMs = minted.expiresAtMs - RENEW_BEFORE_MS
+      const renewAtMs = lastMs - Math.random() * RENEW_AHEAD_MS
+      this.#held.set(tenant.id, { version: tenant.configVersion, minted, renewAtMs })
     }
     return minted
   }
