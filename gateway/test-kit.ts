@@ -5,6 +5,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { type AddressInfo, connect } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { guard } from '../deploy/local/guard.ts'
 import { type LocalPostgres, startTestPostgres } from '../deploy/local/postgres.ts'
 import { childEnv, run } from '../deploy/local/run.ts'
 import { type ContextVerifier, makeContextVerifier } from '../registry/context.ts'
@@ -145,6 +146,8 @@ export async function startGateway(
     env: { ...childEnv(), ...env },
     stdio: ['ignore', 'pipe', 'inherit'],
   })
+  // A test that is killed leaves no gateway behind.
+  guard(child, { signals: ['TERM', 'KILL'] })
   const log: Record<string, unknown>[] = []
   const exited = once(child, 'exit').then(([code]) => code as number | null)
   const listening = new Promise<Record<string, AddressInfo>>((resolve, reject) => {
