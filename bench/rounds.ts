@@ -17,13 +17,15 @@ export interface RoundsOptions {
 /** V8 has compiled the hot path of every Node peer after a second of load or so. */
 const JIT_WARM_UP_S = 1.5
 const WARM_UP_S = 0.3
+/** A proxy that is nearly saturated by the rate of an open loop has a queue and no latency to compare. */
+const RATE_MARGIN = 1.2
 
 /** A proxy that runs, was checked and is warm. */
 interface Contender {
   readonly peer: Peer
   running: Running
-  /** For the open loop: half of what it can do, per second. */
-  readonly ratePerS: number
+  /** For the open loop: half of what it can do, per second, or of what the reference can. */
+  ratePerS: number
   readonly samples: Sample[]
 }
 
@@ -59,6 +61,11 @@ export async function runScenario(
         await giveUp(peer, running, error)
       }
     }
+    if (scenario.rate === 'reference') {
+      for (const slow of useRateOfReference(contenders, options.reference)) {
+        await giveUp(slow.peer, slow.running, new Error('slower than the rate of this scenario'))
+      }
+    }
     for (let round = 1; round <= options.rounds; round++) {
       for (const contender of [...contenders]) {
         const { peer, samples } = contender
@@ -91,6 +98,16 @@ export async function runScenario(
 async function restart(scene: Scene, contender: Contender): Promise<void> {
   await contender.running.stop()
   contender.running = await scene.startPeer(contender.peer)
+}
+
+/** @returns those that cannot do it, taken out of `contenders` */
+function useRateOfReference(contenders: Contender[], reference: string): Contender[] {
+  const ratePerS = contenders.find(({ peer }) => peer.name === reference)?.ratePerS
+  if (ratePerS === undefined) return []
+  const slow = contenders.filter(one => 2 * one.ratePerS < ratePerS * RATE_MARGIN)
+  for (const one of slow) contenders.splice(contenders.indexOf(one), 1)
+  for (const one of contenders) one.ratePerS = ratePerS
+  return slow
 }
 
 /** Memory and added latency mean nothing without a proxy. */

@@ -5,6 +5,7 @@ import { cold } from './cold.ts'
 import { hot } from './hot.ts'
 import { idle } from './idle.ts'
 import { latency } from './latency.ts'
+import { latencyEqual } from './latency-equal.ts'
 import { login } from './login.ts'
 import { post1k } from './post-1k.ts'
 import { post64k } from './post-64k.ts'
@@ -29,5 +30,6 @@ export const SCENARIOS: readonly Scenario[] = [
   websocket,
   churn,
   latency,
+  latencyEqual,
   idle,
 ]

@@ -9,6 +9,8 @@ export interface Scenario {
   readonly traffic: Traffic
   /** Bytes of the right answer's body at least; the check before timing compares it with the upstream's. */
   readonly answerBytesMin: number
+  /** Open loop: half of what each proxy can do itself (default), or half of the reference's for all. */
+  readonly rate?: 'own' | 'reference'
   /** In `--quick` without names. */
   readonly isMain: boolean
 }
