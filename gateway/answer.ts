@@ -1,4 +1,5 @@
 import {
+  ERRORS,
   type Fault,
   faultBody,
   faultFields,
@@ -33,6 +34,12 @@ export function answerFault(exchange: Exchange, error: unknown, options: AnswerO
 export function answerHealthy(exchange: Exchange, cors: Cors): void {
   const headers = ['content-type', 'application/json', ...OWN_ANSWER_FIELDS]
   answerOwn(exchange, 200, headers, '{"status":"ok"}', cors)
+}
+
+/** Answered by the gateway itself: no tenant is named, so no replica may be asked (RFC 9110 section 9.3.7). */
+export function answerAboutServer(exchange: Exchange, cors: Cors): void {
+  const headers = [...ERRORS.METHOD_NOT_ALLOWED.fields, ...OWN_ANSWER_FIELDS]
+  answerOwn(exchange, 204, headers, '', cors)
 }
 
 export function answerPreflight(exchange: Exchange, cors: Cors): void {

@@ -503,7 +503,8 @@ t.test(
       const answer = await rawExchange(
         both.port,
         `GET /api/ws HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${world.token(tenant)}\r\n` +
-          'Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
+          'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n' +
+          'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
       )
       t.match(answer, /^HTTP\/1.1 403/, 'so is a WebSocket handshake')
     }

@@ -2,10 +2,17 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { MintedContext } from '../registry/context.ts'
 import { Fault } from '../registry/lib/errors.ts'
 import type { Tenant } from '../registry/tenant.ts'
-import { admitHead } from './admit-head.ts'
-import { type AnswerOptions, answerFault, answerHealthy, answerPreflight } from './answer.ts'
+import { admitHead, isAboutServer } from './admit-head.ts'
+import {
+  type AnswerOptions,
+  answerAboutServer,
+  answerFault,
+  answerHealthy,
+  answerPreflight,
+} from './answer.ts'
 import type { Exchange } from './exchange.ts'
 import { type Finish, type ForwardOptions, forward } from './forward.ts'
+import { checkHandshake } from './handshake.ts'
 import type { Identifier } from './identify/identify.ts'
 import type { LoginPace } from './login-pace.ts'
 import { resolve, resolveNow, type TenantSource } from './resolve.ts'
@@ -81,6 +88,11 @@ function beginExchange(
     onFinished(exchange)
     return false
   }
+  if (isAboutServer(exchange)) {
+    answerAboutServer(exchange, answer.cors)
+    onFinished(exchange)
+    return false
+  }
   exchange.route = router(exchange.method, exchange.path)
   if (
     answer.cors.isPreflight(exchange) &&
@@ -91,13 +103,8 @@ function beginExchange(
     return false
   }
   if (exchange.route === null) throw new Fault('ROUTE_NOT_FOUND', exchange.path)
-  // h2c and the like would start a second protocol behind our back (RFC 9113 section 3.1).
-  if (exchange.upgrade !== null && !isWebSocket(exchange)) throw new Fault('BAD_REQUEST', 'upgrade')
+  if (exchange.upgrade !== null) checkHandshake(exchange)
   return true
-}
-
-function isWebSocket({ method, head }: Exchange): boolean {
-  return method === 'GET' && head.upgrade?.trim().toLowerCase() === 'websocket'
 }
 
 function sign(exchange: Exchange, pipeline: Running): void {

@@ -40,6 +40,15 @@ t.test('every spelling of our own names is dropped', async t => {
   }
 })
 
+t.test('names that fold into one with a meaning are dropped', async t => {
+  const spellings = ['Content_Length', 'transfer_encoding', 'Content_Type', 'HTTP2_Settings']
+  for (const name of [...spellings, 'Proxy_Authorization', 'Access_Control-Request-Method']) {
+    t.strictSame(clean('host', 'a', name, 'evil').forward, ['host', 'a'], name)
+  }
+  const head = clean('Content_Type', 'text/html', 'Content-Type', 'text/plain')
+  t.strictSame([head.contentType, ...head.forward], ['text/plain', 'Content-Type', 'text/plain'])
+})
+
 t.test('names that only look like ours are forwarded', async t => {
   const kept = ['x-tenants', 'xtenant-context', 'x-custom', 'tenant-context', 'accept', 'x_custom']
   t.strictSame(names(clean(...kept.flatMap(name => [name, '1'])).forward), kept)

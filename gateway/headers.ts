@@ -54,7 +54,8 @@ const RULES = new Map<string, { readonly rule: Rule; readonly slot?: Slot | 'con
   ['proxy-authenticate', { rule: 'hop' }],
   ['te', { rule: 'hop' }],
   ['trailer', { rule: 'hop' }],
-  ['upgrade', { rule: 'hop', slot: 'upgrade' }],
+  // Two of them are one list, of which peers take the first or the last (RFC 9110 section 7.8).
+  ['upgrade', { rule: 'single-hop', slot: 'upgrade' }],
   ['http2-settings', { rule: 'hop' }],
   // Written by the gateway.
   ['x-tenant-key', { rule: 'single-own', slot: 'tenantKey' }],
@@ -128,10 +129,18 @@ export function isOwnName(lowerName: string): boolean {
   return RULES.get(name)?.rule.endsWith('own') === true
 }
 
+/**
+ * `Content_Length` and the like: no name that we know, and to a CGI-like app the same as one of them
+ * (RFC 3875 section 4.1.18 folds both into one variable).
+ */
+function isLookAlike(lowerName: string): boolean {
+  return lowerName.includes('_') && RULES.has(lowerName.replaceAll('_', '-'))
+}
+
 function learnName(spelling: string): Name {
   const lower = spelling.toLowerCase()
   const known = RULES.get(lower)
-  const rule = known?.rule ?? (isOwnName(lower) ? 'own' : 'pass')
+  const rule = known?.rule ?? (isOwnName(lower) || isLookAlike(lower) ? 'own' : 'pass')
   const single = SINGLES.indexOf(lower)
   const name = {
     lower,

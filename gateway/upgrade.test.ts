@@ -139,7 +139,8 @@ t.test('WebSocket handshakes pass the same phases as requests', async t => {
     const answer = rawExchange(
       gateway.port,
       `GET /api/ws HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${world.token(acme)}\r\n` +
-        'Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
+        'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n' +
+        'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
     )
     const app = (await arrived) as Socket
     setImmediate(() => app.resetAndDestroy())

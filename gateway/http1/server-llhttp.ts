@@ -16,6 +16,8 @@ const ERROR_INVALID_VERSION = 9
 const ERROR_PAUSED = 21
 const ERROR_H2_PREFACE = 23
 const ERROR_USER = 24
+/** Well-formed, and none that llhttp knows. */
+const UNKNOWN_VERSION = 'Invalid HTTP version'
 
 type Callbacks = Record<string, (parser: number, at: number, bytes: number) => number>
 
@@ -35,9 +37,8 @@ interface LlhttpExports {
   llhttp_reset(parser: number): void
   llhttp_resume(parser: number): void
   llhttp_execute(parser: number, data: number, bytes: number): number
-  llhttp_get_http_major(parser: number): number
-  llhttp_get_http_minor(parser: number): number
   llhttp_get_error_pos(parser: number): number
+  llhttp_get_error_reason(parser: number): number
 }
 
 /**
@@ -109,7 +110,9 @@ export class Llhttp {
     if (code !== ERROR_PAUSED) {
       if (parser.hasTooManyFields) return 'too-many-fields'
       if (code === ERROR_H2_PREFACE) return 'bad-version'
-      return code === ERROR_INVALID_VERSION && !this.#isHttp1(parser) ? 'bad-version' : 'bad'
+      const isUnknownVersion =
+        code === ERROR_INVALID_VERSION && this.#reason(parser) === UNKNOWN_VERSION
+      return isUnknownVersion ? 'bad-version' : 'bad'
     }
     parser.consumed = wasm.llhttp_get_error_pos(parser.pointer) - this.#input
     parser.seen += parser.consumed
@@ -122,10 +125,11 @@ export class Llhttp {
     return 'head'
   }
 
-  /** llhttp names a line end that is not CR LF an invalid version too. */
-  #isHttp1({ pointer }: MessageParser): boolean {
-    const minor = this.#wasm.llhttp_get_http_minor(pointer)
-    return this.#wasm.llhttp_get_http_major(pointer) === 1 && (minor === 0 || minor === 1)
+  /** Why it failed: its codes call a line end that is not CR LF and "HTTP/01.01" an invalid version too. */
+  #reason({ pointer }: MessageParser): string {
+    const start = this.#wasm.llhttp_get_error_reason(pointer)
+    const bytes = Buffer.from(this.#wasm.memory.buffer)
+    return bytes.toString('latin1', start, bytes.indexOf(0, start))
   }
 
   #callbacks(): Callbacks {

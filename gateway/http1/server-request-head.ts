@@ -82,7 +82,7 @@ export function readRequestHead(text: string, parser: MessageParser): RequestHea
         break
       case 14:
         if (name.toLowerCase() === 'content-length') {
-          if (length !== null || !DIGITS.test(value)) return bad('Content-Length')
+          if (length !== null || !LENGTH.test(value)) return bad('Content-Length')
           length = Number(value)
         }
         break
@@ -119,14 +119,21 @@ export function isRefusal(head: RequestHead | HeadRefusal): head is HeadRefusal 
   return 'status' in head
 }
 
-/** 15 digits are below 2^53. */
-const DIGITS = /^[0-9]{1,15}$/
+/**
+ * RFC 9110 section 8.6 allows zeros in front; a peer that takes 0200 for octal would see 128 bytes.
+ * 15 digits are below 2^53.
+ */
+const LENGTH = /^(?:0|[1-9][0-9]{0,14})$/
 
 /** Expect is a list (RFC 9110 section 10.1.1), and this its only member that exists. */
 const CONTINUES = /^100-continue(?:[ \t]*,[ \t]*100-continue)*$/i
 
-/** uri-host [":" port] of RFC 9110 section 7.2, without user information; what it names is not judged here. */
-const HOST = /^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]*)(?::[0-9]*)?$/
+/**
+ * uri-host [":" port] of RFC 9110 section 7.2: never empty (section 4.2.1), without user information
+ * (section 4.2.4) and, stricter than RFC 3986 section 3.2.2, made of what names on a network are made
+ * of: a comma would be a list to some, and quotes or '$' reach pages that print X-Forwarded-Host.
+ */
+const HOST = /^(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~]+)(?::[0-9]{0,5})?$/
 
 function bad(reason: string): HeadRefusal {
   return { status: 400, reason }

@@ -180,3 +180,78 @@ export function readBody(source: BodySource): Promise<Buffer> {
     })
   })
 }
+
+/** What a socket has received, taken message part by message part; null once it has closed. */
+export class Inbox {
+  isClosed = false
+  #bytes: Buffer = Buffer.alloc(0)
+  #wake = () => {}
+
+  constructor(socket: Socket) {
+    socket.on('data', (chunk: Buffer) => {
+      this.#bytes = this.#bytes.length === 0 ? chunk : Buffer.concat([this.#bytes, chunk])
+      this.#wake()
+    })
+    socket.on('close', () => {
+      this.isClosed = true
+      this.#wake()
+    })
+  }
+
+  async takeHead(): Promise<string | null> {
+    const head = await this.#take(() => {
+      const at = this.#bytes.indexOf('\r\n\r\n')
+      return at < 0 ? null : { end: at + 4, value: this.#bytes.toString('latin1', 0, at) }
+    })
+    // Interim answers are nobody's answer.
+    return head !== null && /^HTTP\/1\.1 1\d\d /.test(head) ? this.takeHead() : head
+  }
+
+  takeBody(fields: Map<string, string>): Promise<Buffer | null> {
+    if (fields.get('transfer-encoding') === 'chunked') return this.#take(() => dechunk(this.#bytes))
+    const length = Number(fields.get('content-length') ?? 0)
+    return this.#take(() =>
+      this.#bytes.length < length
+        ? null
+        : { end: length, value: Buffer.from(this.#bytes.subarray(0, length)) },
+    )
+  }
+
+  async #take<T>(find: () => { end: number; value: T } | null): Promise<T | null> {
+    for (;;) {
+      const found = find()
+      if (found !== null) {
+        this.#bytes = this.#bytes.subarray(found.end)
+        return found.value
+      }
+      if (this.isClosed) return null
+      await new Promise<void>(resolve => {
+        this.#wake = resolve
+      })
+    }
+  }
+}
+
+function dechunk(bytes: Buffer): { end: number; value: Buffer } | null {
+  const parts: Buffer[] = []
+  for (let at = 0; ; ) {
+    const lineEnd = bytes.indexOf('\r\n', at)
+    if (lineEnd < 0) return null
+    const size = Number.parseInt(bytes.toString('latin1', at, lineEnd), 16)
+    if (bytes.length < lineEnd + 2 + size + 2) return null
+    if (size === 0) return { end: lineEnd + 4, value: Buffer.concat(parts) }
+    parts.push(bytes.subarray(lineEnd + 2, lineEnd + 2 + size))
+    at = lineEnd + 2 + size + 2
+  }
+}
+
+/** Numbers from 0 to below 1, the same for the same seed (Mulberry32). */
+export function seeded(seed: number): () => number {
+  let state = seed >>> 0
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
+  }
+}

@@ -12,6 +12,8 @@ interface ErrorSpec {
   readonly check: string
   /** Seconds for Retry-After. Present on every 429 and 503 (DESIGN 4.1). */
   readonly retryAfterS?: number
+  /** Name, value, …: what the status asks an answer to carry. */
+  readonly fields?: readonly string[]
 }
 
 export const ERRORS = {
@@ -27,6 +29,22 @@ export const ERRORS = {
     blame: 'client',
     message: 'The request is malformed.',
     check: 'The reason in the access log: framing, a duplicate field, or a forbidden byte.',
+  },
+  METHOD_NOT_ALLOWED: {
+    status: 405,
+    blame: 'client',
+    message: 'The method is not allowed.',
+    check: 'What the client sends: a method outside the list in gateway/admit-head.ts.',
+    // RFC 9110 section 15.5.6.
+    fields: ['allow', 'GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS'],
+  },
+  WEBSOCKET_VERSION_UNSUPPORTED: {
+    status: 426,
+    blame: 'client',
+    message: 'The WebSocket version is not supported.',
+    check: 'The client: only version 13 (RFC 6455) is spoken.',
+    // RFC 6455 section 4.4, RFC 9110 section 15.5.22.
+    fields: ['sec-websocket-version', '13', 'upgrade', 'websocket', 'connection', 'upgrade'],
   },
   TARGET_INVALID: {
     status: 400,
@@ -323,6 +341,7 @@ export function faultFields(fault: Fault, status = fault.status): string[] {
   if (fault.retryAfterS !== undefined) fields.push('retry-after', String(fault.retryAfterS))
   // RFC 9110 section 15.5.2: a 401 names the scheme.
   if (status === 401) fields.push('www-authenticate', 'Bearer')
+  fields.push(...(errorSpec(fault.code).fields ?? []))
   fields.push(...OWN_ANSWER_FIELDS)
   return fields
 }
