@@ -35,7 +35,7 @@ function resolveAll(file: string, pattern: RegExp): string[] {
 
 /** Tests and what only they use: may reach down to any layer. */
 export function isTestFile(file: string): boolean {
-  return /\.test\.ts$|(^|\/)test-kit\.ts$/.test(file)
+  return /\.test\.ts$|(^|\/)(test-kit|fault-proxy)\.ts$/.test(file)
 }
 
 /** Names of the tests in a test file, as they are shown. */
