@@ -9,6 +9,7 @@ import {
   startApp,
   type TestAnswer,
   TestGateway,
+  until,
 } from '../test-kit.ts'
 
 const server = await startTestPostgres()
@@ -115,6 +116,22 @@ t.test('a refresh token is good once; using it again ends its whole family', asy
   t.equal(reused.json.code, 'TOKEN_INVALID')
   t.equal((await refresh(second.refreshToken)).status, 401, 'the thief’s successor is dead too')
   t.equal((await refresh(other)).status, 200, 'another login lives on')
+})
+
+t.test('a rotated token keeps the time of its sign-in, however often it is rotated', async t => {
+  const claims = (token: string) => decodeJwt<{ orig_iat: number }>(token)
+  const first = (await login(right)).json.result
+  const signedInAt = claims(first.refreshToken).orig_iat
+  t.equal(signedInAt, claims(first.refreshToken).iat)
+  t.equal(claims(first.accessToken).orig_iat, signedInAt)
+  // The clock of a token moves in whole seconds.
+  await until('the next second', () => Math.floor(Date.now() / 1000) > signedInAt)
+  let session = first
+  for (let i = 0; i < 2; i++) session = (await refresh(session.refreshToken)).json.result
+  for (const token of [session.accessToken, session.refreshToken]) {
+    t.ok((claims(token).iat ?? 0) > signedInAt)
+    t.equal(claims(token).orig_iat, signedInAt)
+  }
 })
 
 t.test('of concurrent refreshes of one token at most one wins', async t => {

@@ -164,13 +164,13 @@ async function login(scope: Scope, tokens: Tokens, body: z.infer<typeof loginBod
 }
 
 async function rotate(scope: Scope, tokens: Tokens, token: string) {
-  const { userId, sha256 } = await tokens.verifyRefresh(token, scope.tenant.id)
+  const { userId, sha256, startedAtS } = await tokens.verifyRefresh(token, scope.tenant.id)
   const outcome = await scope.db.transaction(async tx => {
     if (!(await lockUser(tx, userId))) return 'unknown'
     const redeemed = await redeemToken(tx, userId, sha256)
     if (typeof redeemed === 'string') return redeemed
     const user = await userById({ ...scope, db: { ...scope.db, query: tx.query } }, userId)
-    const next = await tokens.refresh(subjectOf(user), scope.tenant.id)
+    const next = await tokens.refresh(subjectOf(user), scope.tenant.id, startedAtS)
     await storeToken(tx, userId, next, redeemed.family)
     return { user, refreshToken: next.token }
   })
@@ -178,7 +178,7 @@ async function rotate(scope: Scope, tokens: Tokens, token: string) {
     throw new Fault('TOKEN_INVALID', `refresh token is ${outcome}`)
   }
   return {
-    accessToken: await tokens.access(subjectOf(outcome.user), scope.tenant.id),
+    accessToken: await tokens.access(subjectOf(outcome.user), scope.tenant.id, startedAtS),
     refreshToken: outcome.refreshToken,
   }
 }

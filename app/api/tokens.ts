@@ -20,6 +20,13 @@ export interface Subject {
   readonly role_id: number
 }
 
+/**
+ * Seconds since the epoch: when the session began that a token belongs to. It outlives every rotation, as
+ * claim `orig_iat`, so that "sign everyone out" ends the sessions begun before and not only the tokens
+ * issued before: one that is rotated at that very moment falls too.
+ */
+export type SessionStartS = number
+
 export interface RefreshToken {
   readonly token: string
   /** What is stored instead of the token. */
@@ -28,14 +35,18 @@ export interface RefreshToken {
 }
 
 export interface Tokens {
-  access(subject: Subject, tenant: TenantId): Promise<string>
-  refresh(subject: Subject, tenant: TenantId): Promise<RefreshToken>
+  /** @param startedAtS absent: the session begins now */
+  access(subject: Subject, tenant: TenantId, startedAtS?: SessionStartS): Promise<string>
+  refresh(subject: Subject, tenant: TenantId, startedAtS?: SessionStartS): Promise<RefreshToken>
   /**
-   * Whose refresh token this is, and what it is stored as.
+   * Whose refresh token this is, what it is stored as, and when its session began.
    *
    * @throws Fault TOKEN_INVALID (also one of another tenant), TOKEN_EXPIRED
    */
-  verifyRefresh(token: string, tenant: TenantId): Promise<{ userId: string; sha256: Buffer }>
+  verifyRefresh(
+    token: string,
+    tenant: TenantId,
+  ): Promise<{ userId: string; sha256: Buffer; startedAtS: SessionStartS }>
 }
 
 export function makeTokens(options: TokenOptions): Tokens {
@@ -43,30 +54,43 @@ export function makeTokens(options: TokenOptions): Tokens {
   const refreshKey = keyOf(options.refreshSecret)
   const refreshKeys = [refreshKey, ...options.refreshSecretsPrevious.map(keyOf)]
 
-  const sign = (type: string, s: Subject, tenant: TenantId, key: Uint8Array, expS: number) =>
-    new SignJWT({ id: s.id, email: s.email, role_id: s.role_id, tenant_id: tenant, type })
+  const sign = (
+    type: string,
+    { id, email, role_id }: Subject,
+    tenant: TenantId,
+    key: Uint8Array,
+    lifeS: number,
+    startedAtS: SessionStartS | undefined,
+  ) => {
+    const issuedAtS = nowS()
+    const claims = { id, email, role_id, tenant_id: tenant, type }
+    return new SignJWT({ ...claims, orig_iat: startedAtS ?? issuedAtS })
       .setProtectedHeader({ alg: 'HS256', typ: 'JWT' })
       .setJti(randomUUID())
-      .setIssuedAt()
-      .setExpirationTime(expS)
+      .setIssuedAt(issuedAtS)
+      .setExpirationTime(issuedAtS + lifeS)
       .sign(key)
+  }
 
   return {
-    access: (subject, tenant) =>
-      sign('access', subject, tenant, accessKey, nowS() + options.accessLifeS),
+    access: (subject, tenant, startedAtS) =>
+      sign('access', subject, tenant, accessKey, options.accessLifeS, startedAtS),
 
-    async refresh(subject, tenant) {
-      const expiresAtS = nowS() + options.refreshLifeS
-      const token = await sign('refresh', subject, tenant, refreshKey, expiresAtS)
-      return { token, sha256: sha256(token), expiresAt: new Date(expiresAtS * 1000) }
+    async refresh(subject, tenant, startedAtS) {
+      const { refreshLifeS } = options
+      const expiresAt = new Date((nowS() + refreshLifeS) * 1000)
+      const token = await sign('refresh', subject, tenant, refreshKey, refreshLifeS, startedAtS)
+      return { token, sha256: sha256(token), expiresAt }
     },
 
     async verifyRefresh(token, tenant) {
-      const { type, tenant_id, id } = await verifyAny(token, refreshKeys)
+      const { type, tenant_id, id, iat, orig_iat } = await verifyAny(token, refreshKeys)
       if (type !== 'refresh') throw invalid('not a refresh token')
       if (tenant_id !== tenant) throw invalid('refresh token of another tenant')
       if (typeof id !== 'string' && typeof id !== 'number') throw invalid('no user in the token')
-      return { userId: String(id), sha256: sha256(token) }
+      // A token of an earlier release has no other time than its own.
+      const startedAtS = typeof orig_iat === 'number' ? orig_iat : (iat as number)
+      return { userId: String(id), sha256: sha256(token), startedAtS }
     },
   }
 }

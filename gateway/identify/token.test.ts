@@ -132,6 +132,17 @@ t.test('times are checked with 30 s of tolerance, and exp is required', async t 
   t.equal(at({ iat: NOW_S + 31 }), 'TOKEN_INVALID')
 })
 
+t.test('a rotated token is as old as the sign-in that it descends from', async t => {
+  const issuedAtS = (claims: object) => verify(make({ ...CLAIMS, ...claims })).issuedAtS
+  t.equal(issuedAtS({ orig_iat: NOW_S - 5000 }), NOW_S - 5000)
+  t.equal(issuedAtS({ orig_iat: NOW_S + 5000 }), CLAIMS.iat, 'but never younger than itself')
+  t.equal(issuedAtS({ orig_iat: NOW_S - 5, iat: undefined }), 0)
+  t.equal(
+    code(() => verify(make({ ...CLAIMS, orig_iat: 'then' }))),
+    'TOKEN_INVALID',
+  )
+})
+
 t.test('a token without a tenant says so', async t => {
   for (const tenant of [undefined, null, '', 'acme', 7, {}, `${TENANT}x`]) {
     t.equal(

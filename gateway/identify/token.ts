@@ -8,7 +8,10 @@ import { parseTenantId, type TenantId } from '../../registry/tenant.ts'
 export interface Verdict {
   readonly tenantId: TenantId
   readonly principal: Principal
-  /** Seconds since the epoch; without it the token predates every revocation. */
+  /**
+   * Seconds since the epoch: `orig_iat`, the sign-in that a rotated token descends from, else `iat`;
+   * without either the token predates every revocation.
+   */
   readonly issuedAtS: number
   /** Seconds since the epoch. */
   readonly expiresAtS: number
@@ -83,9 +86,10 @@ function readClaims(
   nowMs: number,
 ): Verdict {
   const nowS = nowMs / 1000
-  const { exp, iat, nbf } = claims
+  const { exp, iat, nbf, orig_iat: signedInAt } = claims
   if (!isTime(exp)) throw invalid('no exp')
   if (iat !== undefined && !isTime(iat)) throw invalid('iat')
+  if (signedInAt !== undefined && !isTime(signedInAt)) throw invalid('orig_iat')
   if (nbf !== undefined && (!isTime(nbf) || nbf > nowS + CLOCK_TOLERANCE_S)) throw invalid('nbf')
   if (iat !== undefined && iat > nowS + CLOCK_TOLERANCE_S) throw invalid('issued in the future')
   const type = claims.type ?? null
@@ -96,7 +100,7 @@ function readClaims(
   return {
     tenantId,
     principal: readPrincipal(claims, exp),
-    issuedAtS: iat ?? 0,
+    issuedAtS: iat === undefined ? 0 : Math.min(iat, signedInAt ?? iat),
     expiresAtS: exp,
   }
 }
