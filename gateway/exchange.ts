@@ -47,6 +47,8 @@ export interface Exchange {
   principalText: string
   /** Claim `iat` of the token in seconds since the epoch; 0 where it has none, null without a token. */
   tokenIssuedAtS: number | null
+  /** What the token can be revoked by (`tokenIdOf`); null without a token. */
+  tokenId: string | null
   /** `performance.now()` when the tenant's name was known: all of a login's body was there. */
   identifiedAt: number
   /** The whole body, where the route needed it to find the tenant. */
@@ -173,6 +175,7 @@ export function makeExchange(
     principal: null,
     principalText: '',
     tokenIssuedAtS: null,
+    tokenId: null,
     identifiedAt: 0,
     bufferedBody: null,
     tenant: null,

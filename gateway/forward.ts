@@ -4,6 +4,7 @@ import type { Tenant } from '../registry/tenant.ts'
 import type { Cors } from './cors.ts'
 import type { Exchange, ReplyListener } from './exchange.ts'
 import { addForwarded, type TrustedProxies } from './forwarded.ts'
+import { sendRevoking } from './logout.ts'
 import { attemptIdOf, continueTrace } from './request-id.ts'
 import { addContextHeaders } from './sign.ts'
 import type {
@@ -22,6 +23,8 @@ export interface ForwardOptions {
   readonly retries: RetryBudget
   readonly trusted: TrustedProxies
   readonly cors: Cors
+  /** Refuses the exchange's token from now on, everywhere; resolves when the answer may go. */
+  readonly revoke: (exchange: Exchange) => Promise<void>
 }
 
 /** Ends an exchange: with a failure, or null when the answer is complete or the client left. */
@@ -84,7 +87,7 @@ class Forwarding implements UpstreamSink, ReplyListener {
 
   #send(failed: Replica | null): void {
     const exchange = this.#exchange
-    const { client, replicas, retries, trusted } = this.#options
+    const { client, replicas, retries, trusted, revoke } = this.#options
     const nowMs = Date.now()
     const replica = ownReplica(exchange.tenant as Tenant) ?? replicas.choose(failed, nowMs)
     if (replica === null) throw new Fault('UPSTREAM_UNREACHABLE', 'no replica is known')
@@ -99,7 +102,9 @@ class Forwarding implements UpstreamSink, ReplyListener {
       headers: upstreamHeaders(exchange, this.#context, trusted, nowMs),
       body: exchange.bufferedBody ?? exchange.body,
     }
-    this.#call = client.send(replica.origin, request, this)
+    this.#call = exchange.route?.revokes
+      ? sendRevoking(client, replica.origin, request, this, () => revoke(exchange))
+      : client.send(replica.origin, request, this)
   }
 
   onHead(status: number, raw: string[], length: number | null, isBodyless: boolean): void {

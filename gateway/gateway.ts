@@ -25,6 +25,7 @@ import { secretKey } from './identify/token.ts'
 import { LoginPace } from './login-pace.ts'
 import { makeMetrics } from './metrics.ts'
 import { OpenSockets } from './open-sockets.ts'
+import { Revocations } from './revocation.ts'
 import { makeRouter } from './route.ts'
 import { ContextHolder } from './sign.ts'
 import { makeUpgrader } from './upgrade.ts'
@@ -93,6 +94,12 @@ export async function startGateway(
   let inFlight = 0
 
   const sockets = new OpenSockets()
+  const revocations = new Revocations({
+    store,
+    sockets,
+    log,
+    entriesMax: config.REVOKED_TOKENS_MAX,
+  })
   const cache = new TenantCache({
     // Before the master key is known to be right no tenant is served.
     load: (ref: TenantRef) =>
@@ -125,6 +132,8 @@ export async function startGateway(
       cache.suspectAll()
       for (const id of sockets.tenants()) recheck(id)
     },
+    onRevocation: revocation => revocations.learn(revocation),
+    onRevocationGap: () => revocations.load(),
     onHealth(isHealthy) {
       cache.isWatched = isHealthy
     },
@@ -158,6 +167,8 @@ export async function startGateway(
     inFlight: () => inFlight,
     openSockets: () => sockets.count,
     cachedTenants: () => cache.size,
+    revokedTokens: () => revocations.tokens.size,
+    unwrittenRevocations: () => revocations.unwritten,
     isListenerHealthy: () => watch.isHealthy,
     registryContactAgeS: () =>
       watch.lastContactAtMs === null ? 0 : (Date.now() - watch.lastContactAtMs) / 1000,
@@ -178,6 +189,7 @@ export async function startGateway(
         config.JWT_SECRET_REFRESH_TOKEN,
         ...config.JWT_SECRET_REFRESH_TOKEN_PREVIOUS,
       ]),
+      revoked: revocations.tokens,
       verdictsMax: config.JWT_CACHE_ENTRIES,
       loginBodyBytesMax: config.LOGIN_BODY_BYTES_MAX,
       loginBodyDeadlineMs: LOGIN_BODY_DEADLINE_MS,
@@ -186,13 +198,21 @@ export async function startGateway(
     tenants: cache,
     contexts: new ContextHolder(minter, keyring, config.TENANT_CACHE_ENTRIES),
     loginPace: new LoginPace(),
-    forward: { client, replicas, retries: new RetryBudget(), trusted, cors },
+    forward: {
+      client,
+      replicas,
+      retries: new RetryBudget(),
+      trusted,
+      cors,
+      revoke: exchange => revocations.revokeTokenOf(exchange),
+    },
     answer: { cors, expiredTokenStatus: config.EXPIRED_TOKEN_STATUS },
     upgrader: makeUpgrader({
       replicas,
       trusted,
       sockets,
       recheck,
+      isRevoked: exchange => revocations.isRevoked(exchange),
       handshakeTimeoutMs: config.UPSTREAM_HEAD_TIMEOUT_MS,
       log,
     }),
@@ -230,6 +250,8 @@ export async function startGateway(
     while (!isOpen && !isDraining) {
       try {
         await checkMasterKey(store, keyring)
+        // Before the first token is served: a revoked one must not come back by a restart.
+        await revocations.load()
         isOpen = true
         log.info('Registry reached, ready')
         hooks.onReady?.()
@@ -260,7 +282,7 @@ export async function startGateway(
       sockets.close()
       await drained
       replicas.stop()
-      await Promise.all([watch.stop(), client.close()])
+      await Promise.all([watch.stop(), client.close(), revocations.close()])
       await store.close()
     },
   }

@@ -8,6 +8,8 @@ export interface Gauges {
   readonly inFlight: () => number
   readonly openSockets: () => number
   readonly cachedTenants: () => number
+  readonly revokedTokens: () => number
+  readonly unwrittenRevocations: () => number
   readonly isListenerHealthy: () => boolean
   readonly registryContactAgeS: () => number
 }
@@ -42,6 +44,14 @@ export function makeMetrics(gauges: Gauges): GatewayMetrics {
   gauge('doorman_open_sockets', 'Spliced WebSocket connections', gauges.openSockets)
   // With several workers that of the fullest, for most tenants are in all of them.
   gauge('doorman_cached_tenants', 'Tenants in the cache', gauges.cachedTenants, 'max')
+  // Near REVOKED_TOKENS_MAX: raise it, or tokens with little time left are refused with the revoked ones.
+  gauge('doorman_revoked_tokens', 'Revoked tokens remembered', gauges.revokedTokens, 'max')
+  // Above 0 for more than a few seconds: the Registry cannot be written, other gateways do not know yet.
+  gauge(
+    'doorman_revocations_unwritten',
+    'Revocations not in the Registry yet',
+    gauges.unwrittenRevocations,
+  )
   // 0 for more than 15 s: changes arrive by polling only; look at the Registry.
   gauge(
     'doorman_registry_listener_healthy',

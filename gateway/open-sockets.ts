@@ -1,9 +1,20 @@
 import type { TenantId } from '../registry/tenant.ts'
 
+/** What is known of the token that a socket was opened with. */
+export interface SocketToken {
+  /** See `tokenIdOf`; null where the route asks for no token. */
+  readonly tokenId: string | null
+  /** `iat` in seconds since the epoch, 0 where it has none. */
+  readonly issuedAtS: number
+  /** `exp` in seconds since the epoch; null without a token. */
+  readonly expiresAtS: number | null
+}
+
 interface OpenSocket {
   /** Milliseconds since the epoch; Infinity where the token carries none. */
   readonly expiresAtMs: number
   readonly issuedAtMs: number
+  readonly token: SocketToken
   readonly cut: () => void
 }
 
@@ -36,14 +47,11 @@ export class OpenSockets {
     return this.#byTenant.has(tenant)
   }
 
-  /**
-   * @param expiresAtS `exp` of the token in seconds since the epoch
-   * @param issuedAtS `iat` of the token, 0 where it has none
-   * @returns to be called when the socket closed
-   */
-  add(tenant: TenantId, expiresAtS: number | null, issuedAtS: number, cut: () => void): () => void {
+  /** @returns to be called when the socket closed */
+  add(tenant: TenantId, token: SocketToken, cut: () => void): () => void {
+    const { expiresAtS, issuedAtS } = token
     const expiresAtMs = expiresAtS === null ? Infinity : expiresAtS * 1000
-    const socket = { expiresAtMs, issuedAtMs: issuedAtS * 1000, cut }
+    const socket = { expiresAtMs, issuedAtMs: issuedAtS * 1000, token, cut }
     const sockets = this.#byTenant.get(tenant) ?? new Set()
     this.#byTenant.set(tenant, sockets.add(socket))
     this.#count++
@@ -60,6 +68,13 @@ export class OpenSockets {
   cutTenant(tenant: TenantId, issuedBeforeMs = Infinity): void {
     for (const socket of [...(this.#byTenant.get(tenant) ?? [])]) {
       if (socket.issuedAtMs < issuedBeforeMs) socket.cut()
+    }
+  }
+
+  /** Cuts those whose token `isRefused`. */
+  cutTokens(tenant: TenantId, isRefused: (token: SocketToken) => boolean): void {
+    for (const { token, cut } of [...(this.#byTenant.get(tenant) ?? [])]) {
+      if (isRefused(token)) cut()
     }
   }
 

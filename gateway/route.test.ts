@@ -28,6 +28,23 @@ t.test('a routes file replaces the table', async t => {
   t.equal(route('POST', '/api/auth/login'), null)
 })
 
+t.test('a logout ends its token, by whatever method, and nothing else does', async t => {
+  const route = makeRouter(DEFAULT_ROUTES)
+  for (const method of ['GET', 'POST', 'HEAD']) {
+    t.match(route(method, '/api/auth/logout'), { revokes: true, credential: 'access_token' })
+  }
+  t.equal(route('GET', '/api/auth/logout/')?.revokes, false)
+  t.strictSame(
+    DEFAULT_ROUTES.filter(({ revokes }) => revokes).map(({ name }) => name),
+    ['logout'],
+  )
+  const own = '{"name":"out","path":"/v1/out","credential":"access_token"'
+  t.equal(parseRoutes(`{"routes":[${own},"revokes":true}]}`)[0]?.revokes, true)
+  t.equal(parseRoutes(`{"routes":[${own}}]}`)[0]?.revokes, false)
+  const wrong = '{"name":"out","path":"/v1/out","credential":"login","revokes":true}'
+  t.throws(() => parseRoutes(`{"routes":[${wrong}]}`), /routes\.0\.revokes/)
+})
+
 t.test('a routes file that is wrong says where', async t => {
   t.throws(() => parseRoutes('{"routes":[]}'), /routes/)
   t.throws(() => parseRoutes('{"routes":[{"name":"x","path":"v1","credential":"login"}]}'), /path/)

@@ -11,6 +11,8 @@ export interface Route {
   /** Exact path, or a prefix where it ends in `/*`. */
   readonly path: string
   readonly credential: Credential
+  /** A request that the app does not refuse (a status below 400) ends the access token it came with. */
+  readonly revokes: boolean
 }
 
 const LOGIN_PATHS = ['login', 'forgot-password', 'verify-reset-otp', 'reset-password'] as const
@@ -20,11 +22,19 @@ export const DEFAULT_ROUTES: readonly Route[] = [
   ...LOGIN_PATHS.map(name => post(name, `/api/auth/${name}`, 'login')),
   post('refresh-token', '/api/auth/refresh-token', 'refresh_token'),
   post('verify-2fa', '/api/auth/verify-2fa', 'temp_token'),
-  { name: 'api', methods: null, path: '/api/*', credential: 'access_token' },
+  // By whatever method: what the app takes for a logout is one.
+  {
+    name: 'logout',
+    methods: null,
+    path: '/api/auth/logout',
+    credential: 'access_token',
+    revokes: true,
+  },
+  { name: 'api', methods: null, path: '/api/*', credential: 'access_token', revokes: false },
 ]
 
 function post(name: string, path: string, credential: Credential): Route {
-  return { name, methods: ['POST'], path, credential }
+  return { name, methods: ['POST'], path, credential, revokes: false }
 }
 
 /** Finds the route of a canonical path, or null. */
@@ -52,23 +62,29 @@ export function makeRouter(routes: readonly Route[]): Router {
 const routesFileSchema = z.object({
   routes: z
     .array(
-      z.strictObject({
-        name: z.string().regex(/^[a-z0-9-]{1,40}$/),
-        methods: z
-          .array(z.string().regex(/^[A-Z]+$/))
-          .min(1)
-          .nullable()
-          .default(null),
-        path: z.string().regex(/^\/[\w\-./]*\*?$/),
-        credential: z.enum(CREDENTIALS),
-      }),
+      z
+        .strictObject({
+          name: z.string().regex(/^[a-z0-9-]{1,40}$/),
+          methods: z
+            .array(z.string().regex(/^[A-Z]+$/))
+            .min(1)
+            .nullable()
+            .default(null),
+          path: z.string().regex(/^\/[\w\-./]*\*?$/),
+          credential: z.enum(CREDENTIALS),
+          revokes: z.boolean().default(false),
+        })
+        .refine(({ revokes, credential }) => !revokes || credential === 'access_token', {
+          path: ['revokes'],
+          message: 'only where the credential is access_token',
+        }),
     )
     .min(1)
     .max(200),
 })
 
 /**
- * The table of a ROUTES_FILE: `{"routes": [{"name", "methods"?, "path", "credential"}]}`.
+ * The table of a ROUTES_FILE: `{"routes": [{"name", "methods"?, "path", "credential", "revokes"?}]}`.
  *
  * @throws Error with what is wrong and where
  */

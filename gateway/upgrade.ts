@@ -19,6 +19,8 @@ export interface UpgradeOptions {
   readonly sockets: OpenSockets
   /** Looks again whether a tenant's sockets may stay, for it may have changed since it was resolved. */
   readonly recheck: (tenant: TenantId) => void
+  /** The same for the token of one exchange. */
+  readonly isRevoked: (exchange: Exchange) => boolean
   /** Bound of the wait for the replica's answer to the handshake. */
   readonly handshakeTimeoutMs: number
   readonly log: Log
@@ -103,8 +105,11 @@ class Upgrading {
     // From now on, so that a suspension in the midst of the handshake reaches it too.
     this.#forget = options.sockets.add(
       (exchange.tenant as Tenant).id,
-      exchange.principal?.exp ?? null,
-      exchange.tokenIssuedAtS ?? 0,
+      {
+        tokenId: exchange.tokenId,
+        issuedAtS: exchange.tokenIssuedAtS ?? 0,
+        expiresAtS: exchange.principal?.exp ?? null,
+      },
       () => this.#cut(),
     )
   }
@@ -163,6 +168,7 @@ class Upgrading {
     upstreamSocket.on('close', () => this.#end(null))
     if (this.#isOver) return void upstreamSocket.destroy()
     const exchange = this.#exchange
+    if (this.#options.isRevoked(exchange)) return this.#cut()
     exchange.status = 101
     exchange.upstreamHeadAt = performance.now()
     res.headers = toObject(upgradeFields(res.rawHeaders, exchange.requestId))

@@ -23,7 +23,8 @@ export const FIND_LISTED_BY_KEY = `
   ORDER BY (tenant_key::text = $1) DESC, id LIMIT 1`
 
 /**
- * The watch's second net, every 5 s. Index tenants_changed_xid, tenant_tombstones_changed_xid.
+ * The watch's second net, every 5 s. Index tenants_changed_xid, tenant_tombstones_changed_xid,
+ * revoked_tokens_changed_xid.
  *
  * Gap-free and without repeats: the cursor is the snapshot of the last read, and what that snapshot did
  * not see is exactly what is new, in whatever order versions were drawn and transactions committed. The
@@ -43,7 +44,15 @@ export const CHANGED_SINCE = `
       WHERE changed_xid < pg_snapshot_xmax(pg_current_snapshot())
         AND NOT pg_visible_in_snapshot(changed_xid, $1::pg_snapshot)
       ORDER BY config_version LIMIT $2
-    ) AS c) AS changes`
+    ) AS c) AS changes,
+    (SELECT coalesce(json_agg(r), '[]') FROM (
+      SELECT tenant_id, token_id, ceil(extract(epoch FROM expires_at)) AS expires_at_s
+      FROM revoked_tokens
+      WHERE changed_xid >= pg_snapshot_xmin($1::pg_snapshot)
+        AND changed_xid < pg_snapshot_xmax(pg_current_snapshot())
+        AND NOT pg_visible_in_snapshot(changed_xid, $1::pg_snapshot)
+      LIMIT $3
+    ) AS r) AS revocations`
 
 /** Where the watch begins. */
 export const CURRENT_SNAPSHOT = 'SELECT pg_current_snapshot()::text AS cursor'
@@ -114,6 +123,42 @@ export const SET_BUCKET = `
  * schema version; where it is the same already, the trigger makes it no change.
  */
 export const SET_SCHEMA_VERSION = 'UPDATE tenants SET schema_version = $2 WHERE id = $1'
+
+/**
+ * "Sign everyone out". It never goes back, and not by a clock of the gateways: tokens_valid_after in
+ * the future, which somebody may have meant, stays.
+ */
+export const REVOKE_SESSIONS = `
+  UPDATE tenants SET tokens_valid_after = greatest(tokens_valid_after, clock_timestamp())
+  WHERE id = $1
+  RETURNING tokens_valid_after`
+
+/**
+ * Refuses tokens, and takes away up to $4 rows of tokens that expired long ago: the table so stays as
+ * large as what is alive. Twice the same row is one, and no news unless it lasts longer. In the order of
+ * the key, so that two writers of the same rows do not wait for each other in a circle.
+ */
+export const REVOKE_TOKENS = `
+  WITH over AS (
+    DELETE FROM revoked_tokens WHERE (tenant_id, token_id) IN (
+      SELECT tenant_id, token_id FROM revoked_tokens
+      WHERE expires_at < now() - interval '1 hour' ORDER BY expires_at LIMIT $4
+      FOR UPDATE SKIP LOCKED)
+  )
+  INSERT INTO revoked_tokens AS present (tenant_id, token_id, expires_at)
+  SELECT tenant_id, token_id, to_timestamp(expires_at_s)
+  FROM unnest($1::uuid[], $2::text[], $3::float8[]) AS new (tenant_id, token_id, expires_at_s)
+  ORDER BY tenant_id, token_id
+  ON CONFLICT (tenant_id, token_id) DO UPDATE SET expires_at = excluded.expires_at
+    WHERE present.expires_at < excluded.expires_at`
+
+/** A gateway reads all of them at its start and after a gap, page by page in the order of the key. */
+export const LIST_REVOKED_TOKENS = `
+  SELECT tenant_id, token_id, ceil(extract(epoch FROM expires_at)) AS expires_at_s
+  FROM revoked_tokens
+  WHERE (tenant_id, token_id) > ($1::uuid, $2::text)
+    AND expires_at > now() - interval '5 minutes'
+  ORDER BY tenant_id, token_id LIMIT $3`
 
 /** At start: does the master key fit? Newest first; bounded, though there is one row per key. */
 export const READ_KEY_CHECKS =

@@ -60,6 +60,76 @@ t.test('a key that an older tool wrote in capitals is found in lower case', asyn
   t.equal((await store.findByKey('oldco' as TenantKey))?.id, id)
 })
 
+t.test('sign everyone out: the line moves forward only, and is told as a change', async t => {
+  const tenant = await store.create(newTenant())
+  t.equal(tenant.tokensValidAfterMs, null)
+  const beforeMs = Date.now()
+  const first = await store.revokeSessions(tenant.id)
+  const signedOut = await store.findById(tenant.id)
+  t.equal(signedOut?.tokensValidAfterMs, first?.getTime())
+  t.ok(Math.abs((first as Date).getTime() - beforeMs) < 60_000)
+  t.ok((signedOut?.configVersion ?? 0) > tenant.configVersion)
+  await registry.admin.query(
+    `UPDATE tenants SET tokens_valid_after = now() + interval '1 day' WHERE id = $1`,
+    [tenant.id],
+  )
+  const meant = (await store.findById(tenant.id))?.tokensValidAfterMs
+  t.equal((await store.revokeSessions(tenant.id))?.getTime(), meant)
+  t.equal(await store.revokeSessions(randomUUID() as string as TenantId), null)
+})
+
+t.test('revoked tokens are read page by page, each of its tenant, without those over', async t => {
+  const [one, two] = [newTenant().id, newTenant().id]
+  const expiresAtS = Math.floor(Date.now() / 1000) + 900
+  const all = Array.from({ length: 7000 }, (_, i) => ({
+    ...{ tenantId: i % 2 ? one : two, tokenId: `j${i >> 1}`, expiresAtS },
+  }))
+  await store.revokeTokens(all)
+  await store.revokeTokens([{ tenantId: one, tokenId: 'over', expiresAtS: expiresAtS - 2000 }])
+  const read = new Set<string>()
+  let pages = 0
+  for await (const page of store.revokedTokens()) {
+    pages += 1
+    for (const { tenantId, tokenId } of page) read.add(`${tenantId} ${tokenId}`)
+  }
+  t.equal(pages, 2)
+  t.strictSame(read, new Set(all.map(({ tenantId, tokenId }) => `${tenantId} ${tokenId}`)))
+})
+
+t.test('rows of tokens that expired long ago go with the next write, some at a time', async t => {
+  const count = async () => {
+    const { rows } = await registry.admin.query(
+      `SELECT count(*)::int AS n FROM revoked_tokens WHERE expires_at < now() - interval '1 hour'`,
+    )
+    return rows[0].n as number
+  }
+  await registry.admin.query(
+    `INSERT INTO revoked_tokens
+     SELECT gen_random_uuid(), 'x', now() - interval '2 hours' FROM generate_series(1, 1500)`,
+  )
+  const { id } = newTenant()
+  const write = () =>
+    store.revokeTokens([{ tenantId: id, tokenId: 'n', expiresAtS: Date.now() / 1000 + 900 }])
+  await write()
+  t.equal(await count(), 500)
+  await write()
+  t.equal(await count(), 0)
+})
+
+t.test('what is no token id is refused, and leaves nothing', async t => {
+  const { id: tenantId } = newTenant()
+  const expiresAtS = Math.floor(Date.now() / 1000) + 900
+  for (const tokenId of ['', 'a b', 'x'.repeat(129), 'ä']) {
+    const work = store.revokeTokens([
+      { tenantId, tokenId: 'good', expiresAtS },
+      { tenantId, tokenId, expiresAtS },
+    ])
+    await rejectsWith(t, work, 'VALIDATION_FAILED', /revoked_tokens_id_form/)
+  }
+  const left = 'SELECT FROM revoked_tokens WHERE tenant_id = $1'
+  t.equal((await registry.admin.query(left, [tenantId])).rowCount, 0)
+})
+
 t.test('a taken key is a CONFLICT that shows no row', async t => {
   const first = await store.create(newTenant())
   const error = await rejectsWith(t, store.create(newTenant({ key: first.key })), 'CONFLICT')

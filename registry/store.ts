@@ -16,6 +16,7 @@ import {
   type TenantStatus,
 } from './tenant.ts'
 import { parseTenantRow, type TenantRow } from './tenant-row.ts'
+import type { Revocation } from './token-id.ts'
 
 export interface RegistryStoreOptions {
   /** TENANT_REGISTRY_DB_URL; host, database and user must be in it. */
@@ -50,6 +51,9 @@ export interface ChangeSet {
   readonly changes: readonly TenantChange[]
   /** True where `changes` is not all that happened: everything must be read anew. */
   readonly isGap: boolean
+  readonly revocations: readonly Revocation[]
+  /** The same for `revocations`. */
+  readonly isRevocationGap: boolean
 }
 
 export interface TenantFilter {
@@ -111,7 +115,13 @@ export interface StoredSecret {
 const STATEMENTS_MAX = 1000
 /** More changes than this in one catch-up are a gap: reading everything anew is cheaper. */
 const CHANGES_MAX = 1000
+/** The same of revoked tokens, which are small and may come in masses. */
+const REVOCATIONS_MAX = 10_000
 const LIST_PAGE = 500
+const REVOCATIONS_PAGE = 5000
+/** Rows of expired tokens taken away at each write, more than one write brings. */
+const PRUNE_MAX = 1000
+const NIL_ID = '00000000-0000-0000-0000-000000000000'
 /** Misconfigured tenants whose version is remembered, so that each is logged once and not per request. */
 const COMPLAINTS_MAX = 1000
 
@@ -169,9 +179,11 @@ export class RegistryStore {
   async changedSince(cursor: ChangeCursor | null): Promise<ChangeSet> {
     if (cursor === null) {
       const [row] = await this.#query(sql.CURRENT_SNAPSHOT, [])
-      return { cursor: String(row?.cursor) as ChangeCursor, changes: [], isGap: true }
+      const from = String(row?.cursor) as ChangeCursor
+      return { cursor: from, changes: [], isGap: true, revocations: [], isRevocationGap: true }
     }
-    const [row] = await this.#query(sql.CHANGED_SINCE, [cursor, CHANGES_MAX + 1])
+    const limits = [CHANGES_MAX + 1, REVOCATIONS_MAX + 1]
+    const [row] = await this.#query(sql.CHANGED_SINCE, [cursor, ...limits])
     const rows = row?.changes as readonly Record<string, string>[]
     const changes = rows.flatMap(({ id, key, version, op }) => {
       const parsed = parseTenantId(id)
@@ -179,10 +191,48 @@ export class RegistryStore {
         ? []
         : [{ id: parsed, key: String(key), version: Number(version), op: op as ChangeOp }]
     })
+    const revoked = ((row?.revocations ?? []) as readonly TenantRow[]).map(readRevocation)
+    const isBackInTime = row?.is_back_in_time === true
     return {
       cursor: String(row?.cursor) as ChangeCursor,
       changes: changes.slice(0, CHANGES_MAX),
-      isGap: row?.is_back_in_time === true || changes.length > CHANGES_MAX,
+      isGap: isBackInTime || changes.length > CHANGES_MAX,
+      revocations: revoked.slice(0, REVOCATIONS_MAX),
+      isRevocationGap: isBackInTime || revoked.length > REVOCATIONS_MAX,
+    }
+  }
+
+  /**
+   * "Sign everyone out": tokens of the tenant issued before now are refused, on every gateway within a
+   * second. `iat` counts whole seconds, so a token issued later in this same second is refused too.
+   *
+   * @returns from when on tokens are good; null where there is no such tenant
+   */
+  async revokeSessions(id: TenantId): Promise<Date | null> {
+    const [row] = await this.#query(sql.REVOKE_SESSIONS, [id])
+    return row === undefined ? null : (row.tokens_valid_after as Date)
+  }
+
+  /** Refuses single tokens until they expire. Repeating it is harmless; it cannot be taken back. */
+  async revokeTokens(revocations: readonly Revocation[]): Promise<void> {
+    await this.#query(sql.REVOKE_TOKENS, [
+      revocations.map(({ tenantId }) => tenantId),
+      revocations.map(({ tokenId }) => tokenId),
+      revocations.map(({ expiresAtS }) => expiresAtS),
+      PRUNE_MAX,
+    ])
+  }
+
+  /** All revoked tokens that are not over, page by page. */
+  async *revokedTokens(): AsyncGenerator<readonly Revocation[], void, undefined> {
+    let after: readonly [string, string] = [NIL_ID, '']
+    for (;;) {
+      const rows = await this.#query(sql.LIST_REVOKED_TOKENS, [...after, REVOCATIONS_PAGE])
+      const page = rows.map(readRevocation)
+      yield page
+      const last = page.at(-1)
+      if (last === undefined || page.length < REVOCATIONS_PAGE) return
+      after = [last.tenantId, last.tokenId]
     }
   }
 
@@ -474,6 +524,14 @@ function listed(row: TenantRow): ListedTenant {
   } catch (error) {
     const problem = error instanceof Fault ? error.reason : 'the row cannot be read'
     return { ...shown, tenant: null, problem }
+  }
+}
+
+function readRevocation(row: TenantRow): Revocation {
+  return {
+    tenantId: row.tenant_id as TenantId,
+    tokenId: String(row.token_id),
+    expiresAtS: Number(row.expires_at_s),
   }
 }
 

@@ -2,7 +2,8 @@ import { connect, createServer, type Socket } from 'node:net'
 import t from 'tap'
 import { RegistryStore, type TenantChange } from './store.ts'
 import { newTenant, silent, startTestRegistry, until } from './test-kit.ts'
-import { parseNotice, TenantWatch, type TenantWatchOptions } from './watch.ts'
+import type { Revocation } from './token-id.ts'
+import { parseNotice, parseRevocation, TenantWatch, type TenantWatchOptions } from './watch.ts'
 
 const registry = await startTestRegistry()
 const store = new RegistryStore({ url: registry.url, log: silent })
@@ -15,7 +16,13 @@ const SESSIONS = `SELECT pid FROM pg_stat_activity WHERE application_name = 'doo
 
 /** A running watch that listens; polls are far away unless asked for. */
 async function startWatch(options: Partial<TenantWatchOptions> = {}) {
-  const seen = { changes: [] as TenantChange[], gaps: 0, health: [] as boolean[] }
+  const seen = {
+    changes: [] as TenantChange[],
+    gaps: 0,
+    revocations: [] as Revocation[],
+    revocationGaps: 0,
+    health: [] as boolean[],
+  }
   const watch = new TenantWatch({
     url: registry.url,
     store,
@@ -23,6 +30,10 @@ async function startWatch(options: Partial<TenantWatchOptions> = {}) {
     onChange: change => seen.changes.push(change),
     onGap: () => {
       seen.gaps += 1
+    },
+    onRevocation: revocation => seen.revocations.push(revocation),
+    onRevocationGap: async () => {
+      seen.revocationGaps += 1
     },
     onHealth: isHealthy => seen.health.push(isHealthy),
     pollMs: 600_000,
@@ -134,6 +145,75 @@ t.test(
   },
 )
 
+t.test(
+  'a revoked token is told within a second, once for each tenant, never the token',
+  async t => {
+    const { watch, seen } = await startWatch()
+    await until('healthy', () => watch.isHealthy)
+    t.equal(seen.revocationGaps, 1, 'the start: all are to be read')
+    const payloads: string[] = []
+    const spy = await registry.admin.connect()
+    spy.on('notification', ({ payload }) => payloads.push(String(payload)))
+    await spy.query('LISTEN token_revoked')
+    const expiresAtS = Math.floor(Date.now() / 1000) + 900
+    const [one, two] = [newTenant().id, newTenant().id].map(tenantId => ({
+      ...{ tenantId, tokenId: 'the-same', expiresAtS },
+    })) as [Revocation, Revocation]
+    await store.revokeTokens([one, two])
+    await until('both', () => seen.revocations.length >= 2, 1000)
+    const byTenant = (a: Revocation, b: Revocation) => (a.tenantId < b.tenantId ? -1 : 1)
+    t.strictSame(seen.revocations.toSorted(byTenant), [one, two].sort(byTenant))
+    await store.revokeTokens([one])
+    const longer = { ...two, expiresAtS: expiresAtS + 60 }
+    await store.revokeTokens([longer])
+    await until('the longer one', () => seen.revocations.length >= 3)
+    t.strictSame(seen.revocations[2], longer, 'what was known already is not told again')
+    await until('the spy has them', () => payloads.length >= 3, 1000)
+    for (const payload of payloads) {
+      t.strictSame(Object.keys(JSON.parse(payload)).sort(), ['exp', 'id', 'tenant'])
+      t.match(parseRevocation(payload), { tokenId: 'the-same' })
+    }
+    t.equal(seen.changes.length, 0)
+    spy.release(true)
+    await watch.stop()
+  },
+)
+
+t.test('what is revoked while the listener is cut is told after it is back', async t => {
+  const { watch, seen } = await startWatch()
+  await until('healthy', () => watch.isHealthy)
+  const [early, late] = [newTenant().id, newTenant().id]
+  const insert = `INSERT INTO revoked_tokens VALUES ($1, 'x', now() + interval '15 minutes')`
+  const client = await registry.admin.connect()
+  // One that began before the cut and commits during it, after one that began later.
+  await client.query('BEGIN')
+  await client.query(insert, [early])
+  await registry.admin.query(`SELECT pg_terminate_backend(pid) FROM (${SESSIONS}) s`)
+  await registry.admin.query(insert, [late])
+  await client.query('COMMIT')
+  client.release()
+  const told = (id: string) => seen.revocations.some(({ tenantId }) => tenantId === id)
+  await until('both', () => told(early) && told(late))
+  await until('healthy again', () => watch.isHealthy && seen.health.includes(false))
+  t.equal(seen.revocationGaps, 1, 'only that of the start')
+  await watch.stop()
+})
+
+t.test('revocations that cannot be read after a gap are asked for until they can', async t => {
+  let failures = 2
+  const { watch, seen } = await startWatch({
+    backoffMaxMs: 20,
+    onRevocationGap: async () => {
+      seen.revocationGaps += 1
+      if (failures-- > 0) throw new Error('not now')
+    },
+  })
+  await until('healthy', () => watch.isHealthy)
+  t.equal(seen.revocationGaps, 3)
+  t.strictSame(seen.health, [true], 'and not before')
+  await watch.stop()
+})
+
 t.test('a listener that went silent is noticed by the heartbeat and replaced', async t => {
   const relay = await startRelay()
   const { watch, seen, sees } = await startWatch({
@@ -239,5 +319,20 @@ t.test('a payload that is not ours is no change', async t => {
     JSON.stringify({ ...good, key: 1 }),
   ]) {
     t.equal(parseNotice(bad), null, String(bad))
+  }
+  const token = { tenant: good.id, id: 'a', exp: 1 }
+  t.strictSame(parseRevocation(JSON.stringify(token)), {
+    ...{ tenantId: good.id, tokenId: 'a', expiresAtS: 1 },
+  })
+  for (const bad of [
+    undefined,
+    'null',
+    '{',
+    JSON.stringify({ ...token, tenant: 'x' }),
+    JSON.stringify({ ...token, id: '' }),
+    JSON.stringify({ ...token, id: 1 }),
+    JSON.stringify({ ...token, exp: '1' }),
+  ]) {
+    t.equal(parseRevocation(bad), null, String(bad))
   }
 })

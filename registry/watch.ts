@@ -4,6 +4,7 @@ import type { Log } from './lib/log.ts'
 import { closePg, connectPg, destroyPg, type PgTarget, parsePgUrl } from './lib/pg.ts'
 import type { ChangeCursor, ChangeOp, ChangeSet, TenantChange } from './store.ts'
 import { parseTenantId } from './tenant.ts'
+import type { Revocation } from './token-id.ts'
 
 export interface TenantWatchOptions {
   /** TENANT_REGISTRY_DB_URL. PostgreSQL itself: LISTEN does not work through a transaction pooler. */
@@ -16,6 +17,13 @@ export interface TenantWatchOptions {
   readonly onChange: (change: TenantChange) => void
   /** Changes may have been missed that cannot be named. Also once at the start. */
   readonly onGap: () => void
+  /** A token was revoked. The same one may be told twice. */
+  readonly onRevocation: (revocation: Revocation) => void
+  /**
+   * Revocations may have been missed: all have to be read. Where that fails the watch tries again, and does
+   * not count as healthy by it. Also once at the start.
+   */
+  readonly onRevocationGap: () => Promise<void>
   readonly onHealth?: (isHealthy: boolean) => void
   readonly heartbeatMs?: number
   /** How long a heartbeat, or any other statement of the listener, may take. */
@@ -24,7 +32,8 @@ export interface TenantWatchOptions {
   readonly backoffMaxMs?: number
 }
 
-const CHANNEL = 'tenant_changed'
+const TENANTS_CHANNEL = 'tenant_changed'
+const TOKENS_CHANNEL = 'token_revoked'
 const BACKOFF_MIN_MS = 100
 /** Tombstones are kept for 30 days; long before that, a catch-up from an old cursor is not trusted. */
 const CURSOR_AGE_MAX_MS = 24 * 60 * 60 * 1000
@@ -36,8 +45,8 @@ const WHICH_CLUSTER = `
 const CLUSTER_UNKNOWN = 'unknown'
 
 /**
- * Tells of every change of a tenant: within milliseconds by LISTEN on a connection of its own, and by a
- * gap-free catch-up every `pollMs` and after each reconnect. LISTEN dies silently
+ * Tells of every change of a tenant and of every revoked token: within milliseconds by LISTEN on a
+ * connection of its own, and by a gap-free catch-up every `pollMs` and after each reconnect. LISTEN dies silently
  * (brianc/node-postgres#3003), so the same session answers a heartbeat; one that is late costs it its socket.
  */
 export class TenantWatch {
@@ -138,7 +147,7 @@ export class TenantWatch {
         Promise.race([withDeadline(client.query(text), this.#answerMs, late), lost])
 
       // Listen first, then catch up: what comes between is told twice rather than never.
-      await ask(`LISTEN ${CHANNEL}`)
+      await ask(`LISTEN ${TENANTS_CHANNEL}; LISTEN ${TOKENS_CHANNEL}`)
       const cluster = await this.#whichCluster(ask)
       if (this.#cluster !== null && this.#cluster !== cluster) this.#cursor = null
       this.#cluster = cluster
@@ -170,11 +179,16 @@ export class TenantWatch {
   }
 
   #onNotification({ channel, payload }: Notification): void {
-    if (this.#isStopped || channel !== CHANNEL) return
+    if (this.#isStopped) return
     this.#lastContactAtMs = Date.now()
-    const change = parseNotice(payload)
-    if (change !== null) this.#options.onChange(change)
-    else this.#options.log.warn('a tenant_changed notice that cannot be read')
+    if (channel === TOKENS_CHANNEL) {
+      const revocation = parseRevocation(payload)
+      if (revocation !== null) return this.#options.onRevocation(revocation)
+    } else if (channel === TENANTS_CHANNEL) {
+      const change = parseNotice(payload)
+      if (change !== null) return this.#options.onChange(change)
+    } else return
+    this.#options.log.warn({ channel }, 'a notice that cannot be read')
   }
 
   async #pollForever(): Promise<void> {
@@ -209,16 +223,25 @@ export class TenantWatch {
     const isTooOld = Date.now() - this.#cursorAtMs > CURSOR_AGE_MAX_MS
     const startedAtMs = Date.now()
     const from = isTooOld ? null : this.#cursor
-    const { cursor, changes, isGap } = await this.#options.store.changedSince(from)
+    const cluster = this.#cluster
+    const { onChange, onGap, onRevocation, onRevocationGap, log, store } = this.#options
+    const read = await store.changedSince(from)
+    const { cursor } = read
     if (this.#isStopped) return
     this.#lastContactAtMs = Date.now()
-    if (isGap) {
-      this.#options.log.info('tenant changes may have been missed, all tenants are read anew')
-      this.#options.onGap()
+    if (read.isGap) {
+      log.info('tenant changes may have been missed, all tenants are read anew')
+      onGap()
     }
-    for (const change of changes) this.#options.onChange(change)
+    for (const change of read.changes) onChange(change)
+    for (const revocation of read.revocations) onRevocation(revocation)
+    if (read.isRevocationGap) {
+      // Before the cursor moves: what is read now is at least as new as the cursor.
+      await onRevocationGap()
+      if (this.#isStopped) return
+    }
     // A cluster change while this was under way has reset the cursor: that wish stands.
-    if (from === null || this.#cursor === from) {
+    if (this.#cluster === cluster) {
       this.#cursor = cursor
       this.#cursorAtMs = startedAtMs
     }
@@ -255,6 +278,19 @@ export function parseNotice(payload: string | undefined): TenantChange | null {
     if (tenantId === null || typeof key !== 'string' || !Number.isSafeInteger(version)) return null
     if (typeof op !== 'string' || !OPS.includes(op)) return null
     return { id: tenantId, key, version: version as number, op: op as ChangeOp }
+  } catch {
+    return null
+  }
+}
+
+/** The same for a notice of a revoked token. */
+export function parseRevocation(payload: string | undefined): Revocation | null {
+  try {
+    const { tenant, id, exp } = JSON.parse(payload ?? '') as Record<string, unknown>
+    const tenantId = parseTenantId(tenant)
+    if (tenantId === null || typeof id !== 'string' || id === '') return null
+    if (typeof exp !== 'number' || !Number.isFinite(exp)) return null
+    return { tenantId, tokenId: id, expiresAtS: exp }
   } catch {
     return null
   }

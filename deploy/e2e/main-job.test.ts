@@ -89,6 +89,11 @@ for (const [me, other] of [
     })
     const logout = await world.call('/api/auth/logout', { token: next.accessToken })
     t.equal(logout.status, 200)
+    t.match(await world.call('/api/auth/profile', { token: next.accessToken }), {
+      status: 401,
+      code: 'TOKEN_INVALID',
+    })
+    t.equal((await world.call('/api/auth/profile', { token })).status, 200, 'another token is not')
     t.match(await refresh(next.refreshToken), { status: 401, code: 'TOKEN_INVALID' })
   })
 }

@@ -1,7 +1,9 @@
 import { encodePrincipal, NO_PRINCIPAL } from '../../registry/context.ts'
 import { Fault } from '../../registry/lib/errors.ts'
 import type { HmacSha256 } from '../../registry/lib/hmac.ts'
+import type { RevokedTokens } from '../../registry/revoked-tokens.ts'
 import { parseTenantKey, type TenantKey } from '../../registry/tenant.ts'
+import { tokenIdOf } from '../../registry/token-id.ts'
 import type { Exchange } from '../exchange.ts'
 import { RecentCache } from '../recent.ts'
 import { readBody, readFields } from './body.ts'
@@ -12,6 +14,7 @@ export interface IdentifyOptions {
   /** Current and previous secrets (JWT_SECRET_ACCESS_TOKEN, _PREVIOUS). */
   readonly accessSecrets: readonly HmacSha256[]
   readonly refreshSecrets: readonly HmacSha256[]
+  readonly revoked: RevokedTokens
   /** Verdicts kept (JWT_CACHE_ENTRIES). */
   readonly verdictsMax: number
   readonly loginBodyBytesMax: number
@@ -23,6 +26,9 @@ export interface IdentifyOptions {
 interface KnownToken {
   readonly verdict: Verdict
   readonly principalText: string
+  readonly tokenId: string
+  /** `version` of the revoked tokens at which this one was not among them. */
+  passedAtVersion: number
 }
 
 /** Finds the tenant and the user of an exchange, by the credential that its route asks for. */
@@ -53,7 +59,7 @@ export function makeIdentifier(options: IdentifyOptions): Identifier {
     if (token === undefined) {
       const bearer = /^bearer +([^\s]+)$/i.exec(authorization)?.[1]
       if (bearer === undefined) throw new Fault('TOKEN_MISSING', 'no bearer token')
-      token = know(verifyToken(bearer, options.accessSecrets, ACCESS_TYPES, nowMs))
+      token = know(bearer, verifyToken(bearer, options.accessSecrets, ACCESS_TYPES, nowMs))
       if (sightings.isSecond(bearer)) known.set(ownCopy(authorization), token)
     } else if (token.verdict.expiresAtS * 1000 <= nowMs) {
       // Within the clock tolerance a token is verified again each time, and never out of the cache.
@@ -63,11 +69,15 @@ export function makeIdentifier(options: IdentifyOptions): Identifier {
     admit(exchange, token)
   }
 
-  function admit(exchange: Exchange, { verdict, principalText }: KnownToken): void {
+  function admit(exchange: Exchange, token: KnownToken): void {
+    // On a hit this compare is all that revocation costs, until another token is revoked.
+    if (token.passedAtVersion !== options.revoked.version) refuseRevoked(token, options.revoked)
+    const { verdict, principalText, tokenId } = token
     exchange.tenantRef = { by: 'id', id: verdict.tenantId }
     exchange.principal = verdict.principal
     exchange.principalText = principalText
     exchange.tokenIssuedAtS = verdict.issuedAtS
+    exchange.tokenId = tokenId
   }
 
   async function readCredentialBody(exchange: Exchange, names: readonly string[]) {
@@ -91,7 +101,7 @@ export function makeIdentifier(options: IdentifyOptions): Identifier {
     const token = (await readCredentialBody(exchange, [name])).get(name)
     if (token === undefined) throw new Fault('TOKEN_MISSING', `no ${name} in the body`)
     if (typeof token !== 'string') throw new Fault('TOKEN_INVALID', `${name} is not a string`)
-    admit(exchange, know(verifyToken(token, secrets, types, Date.now())))
+    admit(exchange, know(token, verifyToken(token, secrets, types, Date.now())))
   }
 
   async function identifyByTenantKey(exchange: Exchange): Promise<void> {
@@ -135,12 +145,23 @@ function ownCopy(value: string): string {
 /** What fits the app's limit of 4 KiB for the request header, with room for the other parts. */
 const PRINCIPAL_CHARS_MAX = 3500
 
-function know(verdict: Verdict): KnownToken {
+function know(token: string, verdict: Verdict): KnownToken {
   const principalText = encodePrincipal(verdict.principal)
   if (principalText.length > PRINCIPAL_CHARS_MAX) {
     throw new Fault('TOKEN_INVALID', 'the claims are too long')
   }
-  return { verdict, principalText }
+  const tokenId = tokenIdOf(verdict.principal.jti, token)
+  return { verdict, principalText, tokenId, passedAtVersion: -1 }
+}
+
+/** @throws Fault TOKEN_INVALID */
+function refuseRevoked(token: KnownToken, revoked: RevokedTokens): void {
+  const { tenantId, issuedAtS, expiresAtS } = token.verdict
+  const { version } = revoked
+  if (revoked.has(tenantId, token.tokenId, issuedAtS, expiresAtS)) {
+    throw new Fault('TOKEN_INVALID', 'revoked')
+  }
+  token.passedAtVersion = version
 }
 
 /** Body, else header, else query, else subdomain (DESIGN 4.1). */

@@ -133,6 +133,55 @@ t.test('a user is added with a hash that opens, once, in lower case', async t =>
   await client.end()
 })
 
+t.test('sessions of a tenant are ended, and single tokens, by jti or as they are', async t => {
+  const tenant = await store.findByKey('acme' as TenantKey)
+  if (tenant === null) throw new Error('lost')
+  const out = await run('revoke-sessions acme')
+  t.match(out, { code: 0, err: '', out: /^acme refuses sessions begun before \d{4}-.*Z\n$/ })
+  const since = (await store.findById(tenant.id))?.tokensValidAfterMs
+  t.match(out.out, new Date(since as number).toISOString())
+  t.match(await run('revoke-sessions nobody'), { code: 4 })
+
+  const exp = Math.floor(Date.now() / 1000) + 900
+  const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
+  const tokenOf = (claims: object) => `e30.${encode({ exp, tenant_id: tenant.id, ...claims })}.sIg`
+  t.match(await run(`revoke-token acme --jti one --expires ${exp}`), {
+    code: 0,
+    out: `acme refuses token one until ${new Date(exp * 1000).toISOString()}\n`,
+  })
+  const iso = new Date(exp * 1000).toISOString()
+  t.match(await run(`revoke-token acme --jti iso --expires ${iso}`), { code: 0 })
+  t.match(await run('revoke-token acme', `${tokenOf({ jti: 'two' })}\n`), { code: 0 })
+  const legacy = await run('revoke-token acme', `${tokenOf({})}\n`)
+  t.match(legacy, { code: 0, out: /refuses token sha256:[\w-]{43} until/ })
+  t.notMatch(legacy.out + legacy.err, tokenOf({}).split('.')[1] as string)
+  const { rows } = await registry.admin.query(
+    `SELECT token_id, extract(epoch FROM expires_at)::int AS exp FROM revoked_tokens
+     WHERE tenant_id = $1 ORDER BY token_id COLLATE "C"`,
+    [tenant.id],
+  )
+  t.match(rows, [
+    { token_id: 'iso', exp },
+    { token_id: 'one', exp },
+    { token_id: /^sha256:/, exp },
+    { token_id: 'two', exp },
+  ])
+
+  const other = encode({ tenant_id: 'x', exp, jti: 'j' })
+  for (const [args, input, err] of [
+    ['revoke-token acme --jti x', '', /--expires is required/],
+    ['revoke-token acme --jti x --expires soon', '', /Not a time/],
+    ['revoke-token acme', '', /Token is missing/],
+    ['revoke-token acme', 'garbage\n', /cannot be read/],
+    ['revoke-token acme', `${tokenOf({ exp: 'never' })}\n`, /has no exp/],
+    ['revoke-token acme', `e30.${other}.s\n`, /of another tenant/],
+  ] as const) {
+    t.match(await run(args, input), { code: 2, err }, args)
+  }
+  const count = 'SELECT FROM revoked_tokens WHERE tenant_id = $1'
+  t.equal((await registry.admin.query(count, [tenant.id])).rowCount, 4)
+})
+
 t.test('a batch creates what is new, reports what exists, and goes on past a bad line', async t => {
   const line = (key: string, over = {}) =>
     JSON.stringify({

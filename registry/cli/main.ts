@@ -8,7 +8,7 @@ import type { Session } from './session.ts'
 const HELP = `
 Secrets are never arguments. On a terminal they are asked for; otherwise they are read from
 standard input, one per line: database password, then with --bucket-name the bucket's access key and
-secret key. add-user reads the password.
+secret key. add-user reads the password, revoke-token the token.
 
 Examples:
   printf '%s\\n' "$DB_PASSWORD" | npm run -s tenant -- create acme --name "Acme Inc" \\
@@ -17,6 +17,8 @@ Examples:
     --name Admin --role-id 1
   npm run -s tenant -- list --status suspended
   npm run -s tenant -- suspend acme --reason "invoice 42"
+  npm run -s tenant -- revoke-sessions acme
+  printf '%s\\n' "$LEAKED_TOKEN" | npm run -s tenant -- revoke-token acme
 
 Environment: TENANT_REGISTRY_DB_URL, MASTER_ENCRYPTION_KEY, MASTER_ENCRYPTION_KEY_PREVIOUS
 (comma-separated), REGISTRY_DB_SSL_CA and DB_SSL_CA (PEM, or the path of a PEM file). add-user: with
@@ -64,7 +66,7 @@ function makeProgram(streams: Streams, done: (code: ExitCode) => void): Command 
 
   const program = new Command('tenant')
     .description(
-      'Tenants of the Registry: create, look at, suspend, re-configure; users of a tenant.',
+      'Tenants of the Registry: create, look at, suspend, re-configure, sign out; users of a tenant.',
     )
     .addHelpText('after', HELP)
     .exitOverride()
@@ -110,6 +112,20 @@ function makeProgram(streams: Streams, done: (code: ExitCode) => void): Command 
       )
   status('suspend', 'suspended', 'refuse all requests of a tenant; harmless when repeated')
   status('activate', 'active', 'serve a tenant again; harmless when repeated')
+
+  program
+    .command('revoke-sessions <KEY|ID>')
+    .description('sign everyone of a tenant out; who signs in from the next second on is in')
+    .action(name => act((session, { revokeSessions }) => revokeSessions(session, name, streams)))
+
+  program
+    .command('revoke-token <KEY|ID>')
+    .description('refuse one token; without --jti it is read like a secret; cannot be undone')
+    .option('--jti <id>', 'claim jti of the token')
+    .option('--expires <time>', 'its exp: seconds since the epoch, or an ISO 8601 time', moment)
+    .action((name: string, flags: { jti?: string; expires?: Date }) =>
+      act((session, { revokeToken }) => revokeToken(session, name, flags, streams)),
+    )
 
   withDbOptions(program.command('set-db <KEY|ID>'))
     .description('change the database; what is not given stays')
@@ -187,6 +203,12 @@ function withBucketOptions(command: Command): Command {
 function wholeNumber(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('Not a whole number.')
   return Number(text)
+}
+
+function moment(text: string): Date {
+  const time = new Date(/^\d{1,11}$/.test(text) ? Number(text) * 1000 : text)
+  if (Number.isNaN(time.getTime())) throw new InvalidArgumentError('Not a time.')
+  return time
 }
 
 function required(value: string | undefined, name: string): string {

@@ -1,0 +1,274 @@
+import { once } from 'node:events'
+import { Client } from 'pg'
+import t from 'tap'
+import { WebSocket, WebSocketServer } from 'ws'
+import type { Tenant } from '../registry/tenant.ts'
+import {
+  claimsOf,
+  makeToken,
+  type RunningGateway,
+  startGateway,
+  startUpstream,
+  startWorld,
+  until,
+} from './test-kit.ts'
+
+/** The bound itself: what is revoked at one gateway is refused at all of them so soon. */
+const REVOKED_WITHIN_MS = 1000
+
+t.test('tokens are revoked on all gateways', async t => {
+  const world = await startWorld()
+  const upstream = await startUpstream()
+  const [acme, globex] = [await world.createTenant('acme'), await world.createTenant('globex')]
+  const env = { ...world.env, APP_UPSTREAMS: upstream.origin }
+  const start = (change = {}) => startGateway({ ...env, ...change })
+  const [here, there] = (await Promise.all([start(), start()])) as [RunningGateway, RunningGateway]
+  const gateways = [here, there]
+  const sockets = new WebSocketServer({ server: upstream.server })
+  // On another database than the Registry's, so that it can be shut off.
+  const admin = new Client(world.postgres.url('template1'))
+  await admin.connect()
+  t.teardown(async () => {
+    await Promise.all(gateways.map(gateway => gateway.stop('SIGKILL')))
+    for (const socket of sockets.clients) socket.terminate()
+    upstream.close()
+    await admin.end()
+    await world.close()
+  })
+  const answerOk = upstream.respond
+  t.beforeEach(() => {
+    upstream.requests.length = 0
+    upstream.respond = answerOk
+  })
+
+  const call = (gateway: RunningGateway, token: string, path = '/api/x', init: RequestInit = {}) =>
+    fetch(`${gateway.url}${path}`, { ...init, headers: { authorization: `Bearer ${token}` } })
+  const statusOf = async (gateway: RunningGateway, token: string, path?: string) => {
+    const response = await call(gateway, token, path)
+    await response.body?.cancel()
+    return response.status
+  }
+  /** Sent so often that its verdict is in the cache. */
+  const warm = async (token: string) => {
+    for (const gateway of [...gateways, ...gateways, ...gateways]) {
+      t.equal(await statusOf(gateway, token), 200)
+    }
+  }
+  const refusedEverywhere = (token: string) =>
+    until(async () => {
+      const answers = await Promise.all(gateways.map(gateway => statusOf(gateway, token)))
+      return answers.every(status => status === 401)
+    }, REVOKED_WITHIN_MS)
+  const refresh = (gateway: RunningGateway, tenant: Tenant, claims = {}) => {
+    const secret = world.env.JWT_SECRET_REFRESH_TOKEN as string
+    const refreshToken = makeToken(secret, { ...claimsOf(tenant), type: 'refresh', ...claims })
+    return fetch(`${gateway.url}/api/auth/refresh-token`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ refreshToken }),
+    })
+  }
+  const open = (gateway: RunningGateway, token: string) => {
+    const url = `${gateway.url.replace('http', 'ws')}/api/ws`
+    const socket = new WebSocket(url, { headers: { authorization: `Bearer ${token}` } })
+    socket.on('error', () => {})
+    return socket
+  }
+  const inRegistry = async (sql: string, values: unknown[] = []) => {
+    const client = new Client(world.registryUrl)
+    await client.connect()
+    const { rows } = await client.query(sql, values)
+    await client.end()
+    return rows
+  }
+
+  t.test('a logout at one gateway is a refusal at the other within a second', async t => {
+    for (const method of ['GET', 'POST']) {
+      const token = world.token(acme)
+      const others = [world.token(acme), world.token(globex)]
+      await Promise.all([token, ...others].map(warm))
+      const logout = await call(here, token, '/api/auth/logout', { method })
+      t.equal(logout.status, 200)
+      t.equal(await logout.text(), '{}', 'the answer of the app')
+      t.equal(await statusOf(here, token), 401, 'at once where it was')
+      await refusedEverywhere(token)
+      const answer = (await (await call(there, token)).json()) as Record<string, unknown>
+      t.match(answer, { status: false, code: 'TOKEN_INVALID' }, 'told like any bad token')
+      for (const other of others) await warm(other)
+    }
+  })
+
+  t.test('the same jti in two tenants is two tokens', async () => {
+    const jti = 'the-same-jti'
+    const [token, namesake] = [world.token(acme, { jti }), world.token(globex, { jti })]
+    await Promise.all([warm(token), warm(namesake)])
+    await statusOf(here, token, '/api/auth/logout')
+    await refusedEverywhere(token)
+    await warm(namesake)
+  })
+
+  t.test('a token without jti is revoked alone', async t => {
+    const token = world.token(acme, { jti: undefined, type: undefined })
+    const twin = world.token(acme, { jti: undefined, type: undefined, email: 'another' })
+    await Promise.all([warm(token), warm(twin)])
+    t.equal(await statusOf(there, token, '/api/auth/logout'), 200)
+    await refusedEverywhere(token)
+    await warm(twin)
+    const rows = await inRegistry('SELECT token_id, expires_at FROM revoked_tokens')
+    t.ok(rows.some(({ token_id: id }) => id.startsWith('sha256:')))
+    const [, payload = '', signature = ''] = token.split('.')
+    t.notMatch(JSON.stringify(rows), payload, 'the Registry does not hold the token')
+    t.notMatch(JSON.stringify(rows), signature)
+  })
+
+  t.test('a logout that the app refuses revokes nothing; a redirect is none', async t => {
+    const token = world.token(acme)
+    for (const status of [400, 401, 500]) {
+      upstream.respond = (_, res) => res.writeHead(status).end('no')
+      const refused = await call(here, token, '/api/auth/logout')
+      t.equal(refused.status, status)
+      t.equal(await refused.text(), 'no')
+    }
+    upstream.respond = answerOk
+    await warm(token)
+    upstream.respond = (_, res) => res.writeHead(302, { location: '/signed-out' }).end()
+    const redirected = await call(here, token, '/api/auth/logout', { redirect: 'manual' })
+    t.equal(redirected.status, 302)
+    t.equal(redirected.headers.get('location'), '/signed-out')
+    upstream.respond = answerOk
+    await refusedEverywhere(token)
+  })
+
+  t.test('a long answer to a logout arrives whole', async t => {
+    const body = Buffer.alloc(3 * 1024 * 1024, 'long ')
+    upstream.respond = (_, res) => {
+      res.write(body.subarray(0, 100))
+      setImmediate(() => res.end(body.subarray(100)))
+    }
+    const answer = await call(here, world.token(acme), '/api/auth/logout')
+    t.ok(Buffer.from(await answer.arrayBuffer()).equals(body))
+  })
+
+  t.test('the sockets of a revoked token are cut within a second, and no others', async t => {
+    const token = world.token(acme)
+    const spared = open(there, world.token(acme))
+    const doomed = gateways.map(gateway => open(gateway, token))
+    await Promise.all([spared, ...doomed].map(socket => once(socket, 'open')))
+    const closed = doomed.map(socket => once(socket, 'close'))
+    const startedAt = performance.now()
+    await statusOf(here, token, '/api/auth/logout')
+    await Promise.all(closed)
+    t.ok(performance.now() - startedAt < REVOKED_WITHIN_MS)
+    t.equal(spared.readyState, WebSocket.OPEN)
+    spared.terminate()
+  })
+
+  t.test(
+    'a token that was revoked before a gateway started is refused from the first request',
+    async t => {
+      const token = world.token(acme)
+      await world.store.revokeTokens([
+        { tenantId: acme.id, tokenId: claimOf(token, 'jti'), expiresAtS: Date.now() / 1000 + 900 },
+      ])
+      const restarted = await start()
+      gateways.push(restarted)
+      t.equal(await statusOf(restarted, token), 401)
+      t.equal(await statusOf(restarted, world.token(acme)), 200)
+    },
+  )
+
+  t.test('what is revoked while the listeners are cut is learnt after they are back', async () => {
+    const token = world.token(acme)
+    await warm(token)
+    await admin.query(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'doorman-watch'`,
+    )
+    await world.store.revokeTokens([
+      { tenantId: acme.id, tokenId: claimOf(token, 'jti'), expiresAtS: Date.now() / 1000 + 900 },
+    ])
+    await until(async () => {
+      const answers = await Promise.all(gateways.map(gateway => statusOf(gateway, token)))
+      return answers.every(status => status === 401)
+    })
+    await until(async () => {
+      const figures = await Promise.all(
+        gateways.map(async ({ internalUrl }) => (await fetch(`${internalUrl}/metrics`)).text()),
+      )
+      return figures.every(text => /^doorman_registry_listener_healthy 1$/m.test(text))
+    })
+  })
+
+  t.test(
+    'everyone is signed out: access tokens, refresh tokens, sockets, and what is rotated meanwhile',
+    async t => {
+      const nowS = Math.floor(Date.now() / 1000)
+      const token = world.token(acme, { iat: nowS - 1 })
+      const untouched = world.token(globex, { iat: nowS - 1 })
+      await Promise.all([warm(token), warm(untouched)])
+      const socket = open(there, token)
+      await once(socket, 'open')
+      const closed = once(socket, 'close')
+      await world.store.revokeSessions(acme.id)
+      await refusedEverywhere(token)
+      await closed
+      upstream.requests.length = 0
+      for (const gateway of gateways) {
+        t.equal((await refresh(gateway, acme, { iat: nowS - 1 })).status, 401)
+        t.equal((await refresh(gateway, acme, { iat: nowS + 20, orig_iat: nowS - 1 })).status, 401)
+        const rotated = world.token(acme, { iat: nowS + 20, orig_iat: nowS - 1 })
+        t.equal(await statusOf(gateway, rotated), 401, 'rotated at that very moment')
+      }
+      t.equal(upstream.requests.length, 0, 'the app sees none of it')
+      await warm(untouched)
+      // Who signs in now is in from the next second on: iat counts whole ones.
+      await until(async () => (await statusOf(there, world.token(acme))) === 200, 2000)
+      t.equal((await refresh(there, acme)).status, 200)
+    },
+  )
+
+  t.test(
+    'a logout while the Registry is down succeeds, holds here at once, and everywhere later',
+    async t => {
+      const token = world.token(acme)
+      const other = world.token(acme)
+      await Promise.all([warm(token), warm(other)])
+      await admin.query('ALTER DATABASE postgres ALLOW_CONNECTIONS false')
+      await admin.query(
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'postgres'`,
+      )
+      const logout = await call(here, token, '/api/auth/logout')
+      t.equal(logout.status, 200)
+      t.equal(await statusOf(here, token), 401)
+      t.equal(await statusOf(here, other), 200, 'the tenant is served')
+      t.equal(await statusOf(there, token), 200, 'nobody can have told it')
+      const unwritten = async () => {
+        const text = await (await fetch(`${here.internalUrl}/metrics`)).text()
+        return Number(/^doorman_revocations_unwritten (\d+)/m.exec(text)?.[1])
+      }
+      t.equal(await unwritten(), 1)
+      await admin.query('ALTER DATABASE postgres ALLOW_CONNECTIONS true')
+      await until(async () => (await statusOf(there, token)) === 401)
+      await until(async () => (await unwritten()) === 0)
+      t.equal(await statusOf(there, other), 200)
+    },
+  )
+
+  t.test('a client that leaves in the midst of its logout is signed out all the same', async () => {
+    const token = world.token(acme)
+    await warm(token)
+    const leaving = new AbortController()
+    upstream.respond = (_, res) => {
+      res.writeHead(200, { 'content-length': '2' })
+      res.write('a', () => leaving.abort())
+    }
+    const left = call(here, token, '/api/auth/logout', { signal: leaving.signal })
+    await left.then(response => response.text()).catch(() => {})
+    upstream.respond = answerOk
+    await refusedEverywhere(token)
+  })
+})
+
+function claimOf(token: string, claim: string): string {
+  const payload = Buffer.from(token.split('.')[1] as string, 'base64url').toString('utf8')
+  return String((JSON.parse(payload) as Record<string, unknown>)[claim])
+}
