@@ -34,6 +34,9 @@ medians (min-max). Without names all scenarios run, which takes about half an ho
   --list            scenarios and proxies, and which of them are found here
   --help            this
 
+npm run bench -- binding, alone, measures no proxy but what binding a request to its tenant context costs
+Doorman's two sides, in one process.
+
 scenarios: ${SCENARIOS.map(s => s.name).join(' ')}
 proxies:   ${PEERS.map(p => p.name).join(' ')}
 `

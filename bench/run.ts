@@ -2,6 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { cpus, release, totalmem } from 'node:os'
 import { dirname, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { benchBinding } from './binding.ts'
 import { HELP, type Options, parseOptions } from './options.ts'
 import { PEERS } from './peers/all.ts'
 import type { Peer } from './peers/peer.ts'
@@ -20,6 +21,10 @@ main(process.argv.slice(2)).catch((error: unknown) => {
 })
 
 async function main(args: readonly string[]): Promise<void> {
+  if (args.length === 1 && args[0] === 'binding') {
+    process.stdout.write(await benchBinding())
+    return
+  }
   const options = parseOptions(args)
   if (options === 'help') {
     process.stdout.write(HELP)

@@ -274,6 +274,7 @@ const principalSchema = z.object({
  * Checks the request header against the context's key. Replays are the caller's to refuse: it keeps
  * the ids of the window.
  *
+ * @param readPrincipal given where the caller keeps what it read; called after the tag proved right
  * @throws Fault CONTEXT_INVALID
  */
 export function verifyRequest(
@@ -282,25 +283,35 @@ export function verifyRequest(
   method: string,
   target: string,
   nowMs: number,
+  readPrincipal: (text: string) => Principal = decodePrincipal,
 ): VerifiedRequest {
   if (header.length > REQUEST_HEADER_BYTES_MAX) throw refused('request header too long')
   const parts = header.split('.')
   if (parts.length !== 5 || parts[0] !== 'v1') throw refused('request header malformed')
   const [, principal, requestId, issuedAt, tag] = parts as [string, string, string, string, string]
-  const given = Buffer.from(tag, 'latin1')
-  const expected = Buffer.from(
-    requestTag(mac, method, target, principal, requestId, issuedAt),
-    'latin1',
-  )
-  if (given.length !== expected.length || !timingSafeEqual(given, expected)) {
+  if (!isSameTag(tag, requestTag(mac, method, target, principal, requestId, issuedAt))) {
     throw refused('request tag does not match')
   }
   const issuedAtMs = Number(issuedAt)
   if (!(Math.abs(nowMs - issuedAtMs) <= REQUEST_SKEW_MS)) throw refused('request too old or early')
-  return { principal: decodePrincipal(principal), requestId, issuedAtMs }
+  return { principal: readPrincipal(principal), requestId, issuedAtMs }
 }
 
-function decodePrincipal(text: string): Principal {
+/** A SHA-256 in base64url. */
+const TAG_CHARS = 43
+const givenTag = Buffer.alloc(TAG_CHARS)
+const expectedTag = Buffer.alloc(TAG_CHARS)
+
+function isSameTag(given: string, expected: string): boolean {
+  if (given.length !== TAG_CHARS) return false
+  // UTF-8 and not Latin-1, which would take U+0141 for "A"; what does not fit is cut, and differs.
+  if (givenTag.write(given, 'utf8') !== TAG_CHARS) return false
+  expectedTag.write(expected, 'latin1')
+  return timingSafeEqual(givenTag, expectedTag)
+}
+
+/** @throws Fault CONTEXT_INVALID */
+export function decodePrincipal(text: string): Principal {
   try {
     return principalSchema.parse(
       JSON.parse(Buffer.from(text, 'base64url').toString('utf8')),

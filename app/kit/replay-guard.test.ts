@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import t from 'tap'
 import type { TenantId } from '../../registry/tenant.ts'
 import { makeReplayGuard } from './replay-guard.ts'
@@ -43,4 +45,20 @@ t.test('an empty or oversized id is refused', async t => {
     t.throws(() => guard.admit(A, id, NOW, NOW), { code: 'CONTEXT_INVALID' })
   }
   t.equal(guard.size, 0)
+})
+
+t.test('an id keeps neither its header in memory nor more than 300 bytes', async t => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const ids = 20_000
+  const guard = makeReplayGuard(ids)
+  collect()
+  const before = process.memoryUsage().heapUsed
+  for (let i = 0; i < ids; i += 1) {
+    const header = Buffer.from(`v1.${'x'.repeat(3000)}.id-of-request-${i}.1.tag`).toString('latin1')
+    guard.admit(A, header.split('.')[2] as string, NOW, NOW)
+  }
+  collect()
+  const bytes = (process.memoryUsage().heapUsed - before) / guard.size
+  t.ok(bytes < 300, `${Math.round(bytes)} bytes an id`)
 })

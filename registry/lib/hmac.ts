@@ -36,7 +36,8 @@ export class HmacSha256 {
     const buffer = isShort ? scratch : Buffer.alloc(BLOCK_BYTES + Buffer.byteLength(text))
     this.#innerKey.copy(buffer)
     const end = BLOCK_BYTES + buffer.write(text, BLOCK_BYTES, 'utf8')
-    hash('sha256', buffer.subarray(0, end), 'buffer').copy(this.#outer, BLOCK_BYTES)
+    // As a string of bytes: a Buffer of its own for the digest costs more than the hash.
+    this.#outer.write(hash('sha256', buffer.subarray(0, end), 'binary'), BLOCK_BYTES, 'latin1')
     return hash('sha256', this.#outer, 'base64url')
   }
 }
