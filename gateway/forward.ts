@@ -25,6 +25,12 @@ export interface ForwardOptions {
   readonly cors: Cors
   /** Refuses the exchange's token from now on, everywhere; resolves when the answer may go. */
   readonly revoke: (exchange: Exchange) => Promise<void>
+  /**
+   * Has `cut` called, at once or later, when the exchange's token or tenant may no longer be served.
+   *
+   * @returns to be called when the answer ended
+   */
+  readonly guardStream: (exchange: Exchange, cut: () => void) => () => void
 }
 
 /** Ends an exchange: with a failure, or null when the answer is complete or the client left. */
@@ -66,6 +72,8 @@ class Forwarding implements UpstreamSink, ReplyListener {
   readonly #finish: Finish
   #replica: Replica | null = null
   #call: UpstreamCall | null = null
+  /** Set while an event stream runs. */
+  #unguard: (() => void) | null = null
   #isOver = false
 
   constructor(exchange: Exchange, context: MintedContext, options: ForwardOptions, finish: Finish) {
@@ -115,6 +123,7 @@ class Forwarding implements UpstreamSink, ReplyListener {
     const headers = cleanResponseHeaders(raw, cors.isOn)
     headers.push('x-request-id', exchange.requestId, ...cors.fields(exchange))
     exchange.reply.writeHead(status, headers, length, isBodyless)
+    if (length === null && !isBodyless && isEventStream(raw)) this.#guard()
   }
 
   onBytes(chunk: Buffer): void {
@@ -156,13 +165,37 @@ class Forwarding implements UpstreamSink, ReplyListener {
     this.#end(null)
   }
 
+  /** Other answers end by themselves; this one may outlive what it was admitted by. */
+  #guard(): void {
+    const unguard = this.#options.guardStream(this.#exchange, () => this.#cut())
+    if (this.#isOver) unguard()
+    else this.#unguard = unguard
+  }
+
+  #cut(): void {
+    this.#call?.abort()
+    this.#exchange.errorReason = 'cut: its token or its tenant is no longer served'
+    this.#exchange.reply.abort()
+    this.#end(null)
+  }
+
   #end(error: unknown): void {
     if (this.#isOver) return
     this.#isOver = true
+    this.#unguard?.()
     if (this.#replica !== null) this.#replica.inFlight--
     this.#exchange.reply.listener = null
     this.#finish(this.#exchange, error)
   }
+}
+
+/** Server-sent events (HTML section 9.2). Asked of answers without a length alone. */
+function isEventStream(raw: readonly string[]): boolean {
+  for (let i = 0; i < raw.length; i += 2) {
+    if (raw[i]?.length !== 12 || raw[i]?.toLowerCase() !== 'content-type') continue
+    return /^\s*text\/event-stream\b/i.test(raw[i + 1] as string)
+  }
+  return false
 }
 
 /** A dedicated tenant's own deployment, or null. */

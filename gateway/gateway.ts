@@ -9,7 +9,7 @@ import { readCa } from '../registry/lib/ca.ts'
 import { Fault } from '../registry/lib/errors.ts'
 import type { Log } from '../registry/lib/log.ts'
 import { RegistryStore, type TenantChange } from '../registry/store.ts'
-import type { TenantId, TenantRef } from '../registry/tenant.ts'
+import type { Tenant, TenantId, TenantRef } from '../registry/tenant.ts'
 import { TenantWatch } from '../registry/watch.ts'
 import { makeAccessLog } from './access-log.ts'
 import type { GatewayConfig } from './config.ts'
@@ -24,7 +24,7 @@ import { makeIdentifier } from './identify/identify.ts'
 import { secretKey } from './identify/token.ts'
 import { LoginPace } from './login-pace.ts'
 import { makeMetrics } from './metrics.ts'
-import { OpenSockets } from './open-sockets.ts'
+import { OpenSockets, socketTokenOf } from './open-sockets.ts'
 import { Revocations } from './revocation.ts'
 import { makeRouter } from './route.ts'
 import { ContextHolder } from './sign.ts'
@@ -119,6 +119,14 @@ export async function startGateway(
     // While the Registry is down nothing is known to have changed.
     recheckSockets(id).catch(error => log.debug({ err: error }, 'could not recheck sockets'))
   }
+  const guardStream = (exchange: Exchange, cut: () => void) => {
+    const { id } = exchange.tenant as Tenant
+    const forget = sockets.add(id, socketTokenOf(exchange), cut)
+    // It may have been suspended or revoked while the app took its time to answer.
+    if (revocations.isRevoked(exchange)) cut()
+    else recheck(id)
+    return forget
+  }
   const watch = new TenantWatch({
     ...tls,
     url: config.TENANT_REGISTRY_DB_URL,
@@ -205,6 +213,7 @@ export async function startGateway(
       trusted,
       cors,
       revoke: exchange => revocations.revokeTokenOf(exchange),
+      guardStream,
     },
     answer: { cors, expiredTokenStatus: config.EXPIRED_TOKEN_STATUS },
     upgrader: makeUpgrader({

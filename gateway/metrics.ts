@@ -41,7 +41,11 @@ export function makeMetrics(gauges: Gauges): GatewayMetrics {
   })
   // Rises without end: answers hang, or clients read slowly.
   gauge('doorman_requests_in_flight', 'Requests being served', gauges.inFlight)
-  gauge('doorman_open_sockets', 'Spliced WebSocket connections', gauges.openSockets)
+  gauge(
+    'doorman_open_sockets',
+    'Spliced WebSocket connections and event streams',
+    gauges.openSockets,
+  )
   // With several workers that of the fullest, for most tenants are in all of them.
   gauge('doorman_cached_tenants', 'Tenants in the cache', gauges.cachedTenants, 'max')
   // Near REVOKED_TOKENS_MAX: raise it, or tokens with little time left are refused with the revoked ones.

@@ -1,4 +1,5 @@
 import type { TenantId } from '../registry/tenant.ts'
+import type { Exchange } from './exchange.ts'
 
 /** What is known of the token that a socket was opened with. */
 export interface SocketToken {
@@ -18,12 +19,16 @@ interface OpenSocket {
   readonly cut: () => void
 }
 
+export function socketTokenOf({ tokenId, tokenIssuedAtS, principal }: Exchange): SocketToken {
+  return { tokenId, issuedAtS: tokenIssuedAtS ?? 0, expiresAtS: principal?.exp ?? null }
+}
+
 /** How often expiry is looked at: a socket outlives its token by no more than this. */
 const SWEEP_MS = 500
 
 /**
- * The sockets of handshakes and splices by tenant, so that suspension, revocation and token expiry
- * reach them (fault matrix).
+ * What stays open after it was admitted, by tenant: the sockets of handshakes and splices, and event
+ * streams. Suspension, revocation and token expiry so reach them (fault matrix).
  */
 export class OpenSockets {
   readonly #byTenant = new Map<TenantId, Set<OpenSocket>>()

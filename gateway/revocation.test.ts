@@ -48,10 +48,11 @@ t.test('tokens are revoked on all gateways', async t => {
     await response.body?.cancel()
     return response.status
   }
-  /** Sent so often that its verdict is in the cache. */
+  /** Is served everywhere, and so often that its verdict is in the cache. */
   const warm = async (token: string) => {
     for (const gateway of [...gateways, ...gateways, ...gateways]) {
-      t.equal(await statusOf(gateway, token), 200)
+      const status = await statusOf(gateway, token)
+      if (status !== 200) throw new Error(`served with ${status}`)
     }
   }
   const refusedEverywhere = (token: string) =>
@@ -73,6 +74,10 @@ t.test('tokens are revoked on all gateways', async t => {
     const socket = new WebSocket(url, { headers: { authorization: `Bearer ${token}` } })
     socket.on('error', () => {})
     return socket
+  }
+  const figure = async ({ internalUrl }: RunningGateway, name: string) => {
+    const text = await (await fetch(`${internalUrl}/metrics`)).text()
+    return Number(new RegExp(`^${name} (\\d+)`, 'm').exec(text)?.[1])
   }
   const inRegistry = async (sql: string, values: unknown[] = []) => {
     const client = new Client(world.registryUrl)
@@ -164,6 +169,65 @@ t.test('tokens are revoked on all gateways', async t => {
   })
 
   t.test(
+    'an event stream is cut when its token, its session or its tenant ends, and no other is',
+    async t => {
+      upstream.respond = (_, res) => {
+        res.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' })
+        res.write('event: ready\n\n')
+      }
+      const [hooli, pied] = [await world.createTenant('hooli'), await world.createTenant('pied')]
+      const nowS = Math.floor(Date.now() / 1000)
+      const iat = nowS - 1
+      const revoked = world.token(hooli, { iat })
+      const streamOf = async (token: string) => {
+        const response = await call(there, token, '/api/events')
+        const reader = (response.body as ReadableStream<Uint8Array>).getReader()
+        t.match(Buffer.from((await reader.read()).value ?? []).toString(), 'event: ready')
+        let isOpen = true
+        const ended = reader.read().then(
+          () => 'a clean end',
+          () => 'an abort',
+        )
+        void ended.then(() => {
+          isOpen = false
+        })
+        return { ended, isOpen: () => isOpen, cancel: () => reader.cancel().catch(() => {}) }
+      }
+      const spared = await streamOf(world.token(acme, { iat: nowS + 20 }))
+      const doomed = await streamOf(revoked)
+      const sibling = await streamOf(world.token(hooli, { iat }))
+      const suspended = await streamOf(world.token(pied))
+      const { respond } = upstream
+      upstream.respond = answerOk
+      t.equal(await statusOf(here, revoked, '/api/auth/logout'), 200)
+      t.equal(await doomed.ended, 'an abort')
+      t.equal(sibling.isOpen(), true)
+      await world.store.revokeSessions(hooli.id)
+      t.equal(await sibling.ended, 'an abort')
+      await world.store.setStatus(pied.id, 'suspended', 'test')
+      t.equal(await suspended.ended, 'an abort')
+      t.equal(spared.isOpen(), true)
+      await spared.cancel()
+      // Revoked while the app takes its time to answer.
+      const late = world.token(acme, { iat: nowS + 20 })
+      const revokeLate = async () => {
+        const expiresAtS = Date.now() / 1000 + 900
+        const tokenId = claimOf(late, 'jti')
+        await world.store.revokeTokens([{ tenantId: acme.id, tokenId, expiresAtS }])
+        await until(async () => (await statusOf(there, late)) === 401)
+      }
+      upstream.respond = (req, res) => {
+        if (req.url === '/api/events') void revokeLate().then(() => respond(req, res))
+        else answerOk(req, res)
+      }
+      const answer = call(there, late, '/api/events').then(response => response.text())
+      await t.rejects(answer)
+      await until(async () => (await figure(there, 'doorman_open_sockets')) === 0)
+      await until(async () => (await figure(there, 'doorman_requests_in_flight')) === 0)
+    },
+  )
+
+  t.test(
     'a token that was revoked before a gateway started is refused from the first request',
     async t => {
       const token = world.token(acme)
@@ -241,10 +305,7 @@ t.test('tokens are revoked on all gateways', async t => {
       t.equal(await statusOf(here, token), 401)
       t.equal(await statusOf(here, other), 200, 'the tenant is served')
       t.equal(await statusOf(there, token), 200, 'nobody can have told it')
-      const unwritten = async () => {
-        const text = await (await fetch(`${here.internalUrl}/metrics`)).text()
-        return Number(/^doorman_revocations_unwritten (\d+)/m.exec(text)?.[1])
-      }
+      const unwritten = () => figure(here, 'doorman_revocations_unwritten')
       t.equal(await unwritten(), 1)
       await admin.query('ALTER DATABASE postgres ALLOW_CONNECTIONS true')
       await until(async () => (await statusOf(there, token)) === 401)

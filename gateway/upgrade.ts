@@ -9,7 +9,7 @@ import type { Tenant, TenantId } from '../registry/tenant.ts'
 import type { Exchange } from './exchange.ts'
 import { type Finish, ownReplica, upstreamHeaders } from './forward.ts'
 import type { TrustedProxies } from './forwarded.ts'
-import type { OpenSockets } from './open-sockets.ts'
+import { type OpenSockets, socketTokenOf } from './open-sockets.ts'
 import type { Replica, ReplicaSet } from './upstream/replicas.ts'
 import { cleanResponseHeaders } from './upstream/response-head.ts'
 
@@ -105,11 +105,7 @@ class Upgrading {
     // From now on, so that a suspension in the midst of the handshake reaches it too.
     this.#forget = options.sockets.add(
       (exchange.tenant as Tenant).id,
-      {
-        tokenId: exchange.tokenId,
-        issuedAtS: exchange.tokenIssuedAtS ?? 0,
-        expiresAtS: exchange.principal?.exp ?? null,
-      },
+      socketTokenOf(exchange),
       () => this.#cut(),
     )
   }
