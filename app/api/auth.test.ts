@@ -105,6 +105,35 @@ t.test('all wrong credentials give one answer', async t => {
   }
 })
 
+t.test('a login that cannot be right costs what a wrong password costs', async t => {
+  await sql(
+    server,
+    acme.db.name,
+    `INSERT INTO users (email, password_hash) VALUES
+     ('older@acme.example', '$2b$10$abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz01234')`,
+  )
+  /** The shortest of several, which noise can only make longer. */
+  const leastMs = async (body: object) => {
+    let least = Number.POSITIVE_INFINITY
+    for (let i = 0; i < 5; i++) {
+      const startedAt = performance.now()
+      t.equal((await login(body)).json.code, 'INVALID_CREDENTIALS')
+      least = Math.min(least, performance.now() - startedAt)
+    }
+    return least
+  }
+  const wrongMs = await leastMs({ ...right, password: 'wrong' })
+  for (const [name, body] of Object.entries({
+    'unknown user': { ...right, email: 'nobody@acme.example' },
+    'short in characters, too long in bytes': { ...right, password: '\u20ac'.repeat(1000) },
+    'no password': { tenant_key: 'acme', email: right.email },
+    'a hash of another kind': { ...right, email: 'older@acme.example' },
+  })) {
+    const factor = (await leastMs(body)) / wrongMs
+    t.ok(factor > 0.4, `${name}: ${factor.toFixed(2)} of a wrong password's time`)
+  }
+})
+
 t.test('a refresh token is good once; using it again ends its whole family', async t => {
   const first = (await login(right)).json.result.refreshToken
   const other = (await login(right)).json.result.refreshToken

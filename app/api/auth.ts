@@ -31,7 +31,11 @@ interface UserRow {
 }
 
 const USER_COLUMNS = 'id, email, name, role_id, password_hash, first_login, is_active'
-const secretText = z.string().min(1).max(PASSWORD_BYTES_MAX)
+// In bytes, as it is verified: a password that is refused unread would be refused too fast.
+const secretText = z
+  .string()
+  .min(1)
+  .refine(text => Buffer.byteLength(text) <= PASSWORD_BYTES_MAX, 'too long')
 
 const loginBody = z.object({
   tenant_key: z.string().optional(),

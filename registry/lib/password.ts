@@ -23,12 +23,14 @@ export function hashPassword(password: string): Promise<string> {
   return inTurn(() => hash(password, ARGON2ID))
 }
 
-/** False also where `hashed` is no hash that Argon2 knows; never throws. */
+/** False also where `hashed` is no hash that Argon2 knows, after the same work; never throws. */
 export async function verifyPassword(hashed: string, password: string): Promise<boolean> {
   if (Buffer.byteLength(password) > PASSWORD_BYTES_MAX) return false
   try {
     return await inTurn(() => verify(hashed, password))
   } catch {
+    // Else the time would tell such users from others.
+    await inTurn(() => verify(DUMMY_PASSWORD_HASH, password)).catch(() => false)
     return false
   }
 }
