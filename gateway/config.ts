@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os'
 import type { JWK } from 'jose'
 import { z } from 'zod'
 import { commonEnv, EnvError, int, list, parsed, port, readEnv, url } from '../registry/lib/env.ts'
+import { parseTenantKey, type TenantKey } from '../registry/tenant.ts'
 import { makeTrustedProxies } from './forwarded.ts'
 import { DEFAULT_ROUTES, parseRoutes } from './route.ts'
 
@@ -24,6 +25,7 @@ const ENV = {
   ACCESS_LOG_PERCENT: int(0, 100, 100),
   APP_UPSTREAMS: parsed(text(), readUpstreams),
   ROUTES_FILE: parsed(text().optional(), readRoutes),
+  DECOY_TENANT_KEY: parsed(text().optional(), readTenantKey),
   TENANT_REGISTRY_DB_URL: url('postgres:', 'postgresql:'),
   REGISTRY_DB_SSL_CA: text().optional(),
   REGISTRY_DB_POOL_MAX: int(1, 100, 5),
@@ -47,6 +49,10 @@ const ENV = {
   HEAD_BYTES_MAX: int(1024, 1_048_576, 16_384),
   HEAD_FIELDS_MAX: int(10, 1000, 100),
   LOGIN_BODY_BYTES_MAX: int(256, 1_048_576, 65_536),
+  LOGIN_FAILURES_MAX: int(0, 1_000_000, 10),
+  LOGIN_FAILURES_PER_ACCOUNT_MAX: int(0, 1_000_000, 100),
+  LOGIN_FAILURES_PER_ADDRESS_MAX: int(0, 1_000_000, 300),
+  LOGIN_FAILURES_WINDOW_MS: int(1000, 86_400_000, 900_000),
   HEAD_TIMEOUT_MS: int(100, 600_000, 10_000),
   CLIENT_CONNECTIONS_MAX: int(1, 1_000_000, 20_000),
   CLIENT_CONNECTIONS_PER_ADDRESS_MAX: int(1, 1_000_000, 20_000),
@@ -133,6 +139,12 @@ function readUpstreams(value: string): readonly string[] {
 
 function readRoutes(file: string | undefined) {
   return file === undefined ? DEFAULT_ROUTES : parseRoutes(readFileSync(file, 'utf8'))
+}
+
+function readTenantKey(text: string | undefined): TenantKey | null {
+  const key = text === undefined ? null : parseTenantKey(text)
+  if (text !== undefined && key === null) throw new Error('must be a tenant key')
+  return key
 }
 
 function readSigningKey(value: string): JWK {

@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream'
 import type { Principal } from '../registry/context.ts'
 import type { Tenant, TenantRef } from '../registry/tenant.ts'
 import type { Head } from './headers.ts'
+import type { LoginPass } from './login/login-limit.ts'
 import type { Route } from './route.ts'
 
 /**
@@ -49,10 +50,16 @@ export interface Exchange {
   tokenIssuedAtS: number | null
   /** What the token can be revoked by (`tokenIdOf`); null without a token. */
   tokenId: string | null
-  /** `performance.now()` when the tenant's name was known: all of a login's body was there. */
+  /** What a login body names as its account, in canonical form (never logged); null: nothing. */
+  account: string | null
+  /** `performance.now()` when the tenant's name was known; of a login, when it was let pass. */
   identifiedAt: number
   /** The whole body, where the route needed it to find the tenant. */
   bufferedBody: Buffer | null
+
+  // Set by the guard of login routes.
+  /** Held until the exchange ends. */
+  loginPass: LoginPass | null
 
   // Set by resolve.
   tenant: Tenant | null
@@ -176,8 +183,10 @@ export function makeExchange(
     principalText: '',
     tokenIssuedAtS: null,
     tokenId: null,
+    account: null,
     identifiedAt: 0,
     bufferedBody: null,
+    loginPass: null,
     tenant: null,
     upstream: null,
     attempts: 0,

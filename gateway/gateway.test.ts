@@ -23,6 +23,9 @@ t.test('the gateway against a real Registry', async t => {
     FRONTEND_URL: 'https://app.example',
     APP_DOMAIN: 'example.com',
     UPSTREAM_HEAD_TIMEOUT_MS: '1500',
+    LOGIN_FAILURES_MAX: '0',
+    LOGIN_FAILURES_PER_ACCOUNT_MAX: '0',
+    LOGIN_FAILURES_PER_ADDRESS_MAX: '0',
   })
   t.teardown(async () => {
     await gateway.stop('SIGKILL')

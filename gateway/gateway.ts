@@ -22,11 +22,11 @@ import { TimerWheel } from './http1/timer-wheel.ts'
 import { Http1UpstreamClient } from './http1/upstream-client.ts'
 import { makeIdentifier } from './identify/identify.ts'
 import { secretKey } from './identify/token.ts'
-import { LoginPace } from './login-pace.ts'
+import { LoginGuard } from './login/guard.ts'
 import { makeMetrics } from './metrics.ts'
 import { OpenSockets, socketTokenOf } from './open-sockets.ts'
 import { Revocations } from './revocation.ts'
-import { makeRouter } from './route.ts'
+import { makeRouter, type Route } from './route.ts'
 import { ContextHolder } from './sign.ts'
 import { makeUpgrader } from './upgrade.ts'
 import { ClientByScheme } from './upstream/by-scheme.ts'
@@ -187,7 +187,7 @@ export async function startGateway(
     exchange.head === null ? '' : clientAddress(exchange, trusted)
   const pipeline: Pipeline = {
     headFieldsMax: config.HEAD_FIELDS_MAX,
-    router: makeRouter(config.ROUTES_FILE),
+    router: makeRouter(routesOf(config)),
     identifier: makeIdentifier({
       accessSecrets: keysOf([
         config.JWT_SECRET_ACCESS_TOKEN,
@@ -204,8 +204,17 @@ export async function startGateway(
       appDomain: config.APP_DOMAIN ?? null,
     }),
     tenants: cache,
+    decoyKey: config.DECOY_TENANT_KEY,
     contexts: new ContextHolder(minter, keyring, config.TENANT_CACHE_ENTRIES),
-    loginPace: new LoginPace(),
+    logins: new LoginGuard({
+      limit: {
+        max: config.LOGIN_FAILURES_MAX,
+        perAccountMax: config.LOGIN_FAILURES_PER_ACCOUNT_MAX,
+        perAddressMax: config.LOGIN_FAILURES_PER_ADDRESS_MAX,
+        windowMs: config.LOGIN_FAILURES_WINDOW_MS,
+      },
+      addressOf,
+    }),
     forward: {
       client,
       replicas,
@@ -295,4 +304,10 @@ export async function startGateway(
       await store.close()
     },
   }
+}
+
+/** With a decoy the app makes all answers at login: none of them may be replaced. */
+function routesOf({ ROUTES_FILE: routes, DECOY_TENANT_KEY }: GatewayConfig): readonly Route[] {
+  if (DECOY_TENANT_KEY === null) return routes
+  return routes.map(route => ({ ...route, refusals: 'app' }))
 }

@@ -1,7 +1,6 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import type { MintedContext } from '../registry/context.ts'
 import { Fault } from '../registry/lib/errors.ts'
-import type { Tenant } from '../registry/tenant.ts'
+import type { Tenant, TenantKey } from '../registry/tenant.ts'
 import { admitHead, isAboutServer } from './admit-head.ts'
 import {
   type AnswerOptions,
@@ -14,7 +13,7 @@ import type { Exchange } from './exchange.ts'
 import { type Finish, type ForwardOptions, forward } from './forward.ts'
 import { checkHandshake } from './handshake.ts'
 import type { Identifier } from './identify/identify.ts'
-import type { LoginPace } from './login-pace.ts'
+import type { LoginGuard } from './login/guard.ts'
 import { resolve, resolveNow, type TenantSource } from './resolve.ts'
 import type { Router } from './route.ts'
 import type { ContextHolder } from './sign.ts'
@@ -26,8 +25,9 @@ export interface Pipeline {
   readonly router: Router
   readonly identifier: Identifier
   readonly tenants: TenantSource
+  readonly decoyKey: TenantKey | null
   readonly contexts: ContextHolder
-  readonly loginPace: LoginPace
+  readonly logins: LoginGuard
   readonly forward: ForwardOptions
   readonly answer: AnswerOptions
   /** Called once for each exchange, when its last byte is handed over or it was cut. */
@@ -36,7 +36,8 @@ export interface Pipeline {
 }
 
 /**
- * The life of a request: head → route → identify → resolve → sign → forward, then meter and log.
+ * The life of a request: head → route → identify → (login limit) → resolve → sign → forward, then meter
+ * and log.
  * Where token, tenant and context are all at hand (nearly always) it runs through without a promise.
  */
 export function makeHandle(parts: Pipeline): (exchange: Exchange) => void {
@@ -66,13 +67,14 @@ async function handleSlowly(exchange: Exchange, pipeline: Running): Promise<void
   try {
     if (exchange.tenantRef === null) {
       await pipeline.identifier.identify(exchange)
+      await pipeline.logins.enter(exchange)
+      if (exchange.reply.isDone) return finish(exchange, null, pipeline)
       exchange.identifiedAt = performance.now()
     }
-    await resolve(exchange, pipeline.tenants)
+    await resolve(exchange, pipeline.tenants, pipeline.decoyKey)
     if (exchange.reply.isDone) return finish(exchange, null, pipeline)
     sign(exchange, pipeline)
   } catch (error) {
-    await paceLogin(exchange, error, pipeline.loginPace)
     fail(exchange, error, pipeline)
   }
 }
@@ -132,20 +134,17 @@ function send(exchange: Exchange, context: MintedContext, pipeline: Running): vo
 
 function finish(exchange: Exchange, error: unknown, pipeline: Pipeline): void {
   if (error !== null) return fail(exchange, error, pipeline)
-  if (exchange.route?.credential === 'login' && exchange.status === 401) {
-    pipeline.loginPace.note(exchange.upstreamHeadAt - exchange.identifiedAt)
-  }
+  if (exchange.loginPass !== null) pipeline.logins.leave(exchange)
   pipeline.onFinished(exchange)
 }
 
 function fail(exchange: Exchange, error: unknown, pipeline: Pipeline): void {
-  answerFault(exchange, error, pipeline.answer)
-  pipeline.onFinished(exchange)
+  const pause = pipeline.logins.pauseBefore(exchange, error)
+  if (pause === null) return refuse(exchange, error, pipeline)
+  void pause.then(() => refuse(exchange, error, pipeline))
 }
 
-async function paceLogin(exchange: Exchange, error: unknown, pace: LoginPace): Promise<void> {
-  if (!(error instanceof Fault) || error.code !== 'INVALID_CREDENTIALS') return
-  // From here and not from the head: a client that holds its body back must not eat up the delay.
-  const elapsedMs = performance.now() - exchange.identifiedAt
-  await delay(pace.delayMs(elapsedMs, Math.random()))
+function refuse(exchange: Exchange, error: unknown, pipeline: Pipeline): void {
+  answerFault(exchange, error, pipeline.answer)
+  finish(exchange, null, pipeline)
 }

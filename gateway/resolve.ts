@@ -1,5 +1,5 @@
 import { Fault } from '../registry/lib/errors.ts'
-import type { Tenant, TenantRef } from '../registry/tenant.ts'
+import type { Tenant, TenantKey, TenantRef } from '../registry/tenant.ts'
 import type { Exchange } from './exchange.ts'
 
 /** The part of the tenant cache that a request needs. */
@@ -18,8 +18,21 @@ export function resolveNow(exchange: Exchange, tenants: TenantSource): boolean {
   return true
 }
 
-export async function resolve(exchange: Exchange, tenants: TenantSource): Promise<void> {
-  exchange.tenant = admitTenant(exchange, await tenants.get(exchange.tenantRef as TenantRef))
+/** @param decoyKey the tenant at which a login of none is carried out; null: it is refused here */
+export async function resolve(
+  exchange: Exchange,
+  tenants: TenantSource,
+  decoyKey: TenantKey | null,
+): Promise<void> {
+  const tenant = await tenants.get(exchange.tenantRef as TenantRef)
+  try {
+    exchange.tenant = admitTenant(exchange, tenant)
+  } catch (error) {
+    const isNone = error instanceof Fault && error.code === 'INVALID_CREDENTIALS'
+    if (!isNone || decoyKey === null) throw error
+    exchange.tenant = admitTenant(exchange, await tenants.get({ by: 'key', key: decoyKey }))
+    exchange.errorReason = `${error.reason}, carried out at the decoy`
+  }
 }
 
 /**

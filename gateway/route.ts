@@ -13,28 +13,47 @@ export interface Route {
   readonly credential: Credential
   /** A request that the app does not refuse (a status below 400) ends the access token it came with. */
   readonly revokes: boolean
+  /** Members of a login body that may name the account; attempts are limited by the first that is there. */
+  readonly account: readonly string[]
+  /** What uses up the limits of a login route: refusals, or (where each one sends a mail) every request. */
+  readonly counts: 'failures' | 'attempts'
+  /**
+   * Who words the refusals of a login route. The gateway gives one answer for all, so that a tenant that
+   * exists and one that does not look alike; the app's own reach the client as they are.
+   */
+  readonly refusals: 'gateway' | 'app'
 }
 
-const LOGIN_PATHS = ['login', 'forgot-password', 'verify-reset-otp', 'reset-password'] as const
+const ACCOUNT_FIELDS: readonly string[] = ['email', 'username']
 
 /** The table of DESIGN 4.1; ROUTES_FILE replaces it. First match wins. */
 export const DEFAULT_ROUTES: readonly Route[] = [
-  ...LOGIN_PATHS.map(name => post(name, `/api/auth/${name}`, 'login')),
-  post('refresh-token', '/api/auth/refresh-token', 'refresh_token'),
-  post('verify-2fa', '/api/auth/verify-2fa', 'temp_token'),
+  authRoute('login', 'login'),
+  authRoute('forgot-password', 'login', 'attempts'),
+  authRoute('verify-reset-otp', 'login'),
+  authRoute('reset-password', 'login'),
+  authRoute('refresh-token', 'refresh_token'),
+  authRoute('verify-2fa', 'temp_token'),
   // By whatever method: what the app takes for a logout is one.
-  {
-    name: 'logout',
-    methods: null,
-    path: '/api/auth/logout',
-    credential: 'access_token',
-    revokes: true,
-  },
-  { name: 'api', methods: null, path: '/api/*', credential: 'access_token', revokes: false },
+  { ...row('logout', null, '/api/auth/logout', 'access_token'), revokes: true },
+  row('api', null, '/api/*', 'access_token'),
 ]
 
-function post(name: string, path: string, credential: Credential): Route {
-  return { name, methods: ['POST'], path, credential, revokes: false }
+function authRoute(name: string, credential: Credential, counts?: Route['counts']): Route {
+  return row(name, ['POST'], `/api/auth/${name}`, credential, counts)
+}
+
+function row(
+  name: string,
+  methods: readonly string[] | null,
+  path: string,
+  credential: Credential,
+  counts: Route['counts'] = 'failures',
+): Route {
+  return {
+    ...{ name, methods, path, credential, revokes: false },
+    ...{ account: ACCOUNT_FIELDS, counts, refusals: 'gateway' },
+  }
 }
 
 /** Finds the route of a canonical path, or null. */
@@ -59,6 +78,9 @@ export function makeRouter(routes: readonly Route[]): Router {
   }
 }
 
+/** Not `tenant_key`, which is the tenant's. */
+const fieldName = z.string().regex(/^(?!tenant_key$)[\w.-]{1,64}$/)
+
 const routesFileSchema = z.object({
   routes: z
     .array(
@@ -73,6 +95,11 @@ const routesFileSchema = z.object({
           path: z.string().regex(/^\/[\w\-./]*\*?$/),
           credential: z.enum(CREDENTIALS),
           revokes: z.boolean().default(false),
+          account: z
+            .union([fieldName.transform(name => [name]), z.array(fieldName).min(1).max(10)])
+            .default([...ACCOUNT_FIELDS]),
+          counts: z.enum(['failures', 'attempts']).default('failures'),
+          refusals: z.enum(['gateway', 'app']).default('gateway'),
         })
         .refine(({ revokes, credential }) => !revokes || credential === 'access_token', {
           path: ['revokes'],
@@ -84,7 +111,8 @@ const routesFileSchema = z.object({
 })
 
 /**
- * The table of a ROUTES_FILE: `{"routes": [{"name", "methods"?, "path", "credential", "revokes"?}]}`.
+ * The table of a ROUTES_FILE: `{"routes": [{"name", "methods"?, "path", "credential", "revokes"?, "account"?,
+ * "counts"?, "refusals"?}]}`, the last three for login routes.
  *
  * @throws Error with what is wrong and where
  */

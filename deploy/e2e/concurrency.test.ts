@@ -1,6 +1,5 @@
 import t from 'tap'
 import { until } from '../../gateway/test-kit.ts'
-import { DEMO_PASSWORD } from '../local/demo-tenants.ts'
 import { call } from './call.ts'
 import { startWorld, type WorldTenant } from './test-kit.ts'
 
@@ -62,43 +61,3 @@ t.test('200 logins at once all succeed, each at its own tenant, within the pools
     return texts.every(({ text }) => /^doorman_app_pool_leases 0$/m.test(text))
   })
 })
-
-t.test(
-  'how long a refusal takes does not tell an unknown tenant from a wrong password',
-  async t => {
-    const samples = { wrong: [] as number[], unknown: [] as number[], suspended: [] as number[] }
-    t.equal((await world.cli(['suspend', 'globex'])).code, 0)
-    const bodies = {
-      wrong: { tenant_key: 'acme', email: acme.email, password: 'wrong' },
-      unknown: { tenant_key: 'nobody', email: acme.email, password: DEMO_PASSWORD },
-      suspended: { tenant_key: 'globex', email: globex.email, password: DEMO_PASSWORD },
-    }
-    // Taken in turn, so that a busy machine is busy for all three.
-    for (let i = 0; i < 40; i++) {
-      for (const [kind, json] of Object.entries(bodies) as [keyof typeof bodies, object][]) {
-        const startedAt = performance.now()
-        const answer = await world.call('/api/auth/login', { method: 'POST', json })
-        samples[kind].push(performance.now() - startedAt)
-        t.equal(answer.code, 'INVALID_CREDENTIALS')
-      }
-    }
-    const wrong = median(samples.wrong)
-    for (const kind of ['unknown', 'suspended'] as const) {
-      const factor = median(samples[kind]) / wrong
-      t.ok(factor > 0.5 && factor < 2, `${kind}: ${factor.toFixed(2)} of a wrong password's median`)
-      t.ok(overlap(samples[kind], samples.wrong) > 0.5, `${kind}: the samples mix`)
-    }
-  },
-)
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b)
-  return sorted[Math.floor(sorted.length / 2)] as number
-}
-
-/** Part of `values` that lies within the range of `others` without its extremes. */
-function overlap(values: readonly number[], others: readonly number[]): number {
-  const sorted = others.toSorted((a, b) => a - b)
-  const [low = 0, high = 0] = [sorted[1], sorted.at(-2)]
-  return values.filter(value => value >= low && value <= high).length / values.length
-}

@@ -5,6 +5,7 @@ import type { RevokedTokens } from '../../registry/revoked-tokens.ts'
 import { parseTenantKey, type TenantKey } from '../../registry/tenant.ts'
 import { tokenIdOf } from '../../registry/token-id.ts'
 import type { Exchange } from '../exchange.ts'
+import { canonicalAccount } from '../login/subject.ts'
 import { RecentCache } from '../recent.ts'
 import { readBody, readFields } from './body.ts'
 import { Sightings } from './sightings.ts'
@@ -105,7 +106,10 @@ export function makeIdentifier(options: IdentifyOptions): Identifier {
   }
 
   async function identifyByTenantKey(exchange: Exchange): Promise<void> {
-    const fields = await readCredentialBody(exchange, ['tenant_key'])
+    const accountFields = exchange.route?.account ?? []
+    const fields = await readCredentialBody(exchange, ['tenant_key', ...accountFields])
+    const named = accountFields.find(name => fields.has(name))
+    exchange.account = canonicalAccount(named === undefined ? null : fields.get(named))
     exchange.tenantRef = { by: 'key', key: findTenantKey(exchange, fields, options.appDomain) }
     exchange.principalText = NO_PRINCIPAL
   }

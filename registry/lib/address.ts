@@ -72,7 +72,7 @@ function isIn(ranges: BlockList, ip: string): boolean {
 }
 
 /** `address` itself and the IPv4 address that an IPv6 one carries; empty where it is no address. */
-function withEmbeddedIpv4(address: string): string[] {
+export function withEmbeddedIpv4(address: string): string[] {
   const bare = address.replace(/%.*$/, '')
   const version = isIP(bare)
   if (version === 0) return []
@@ -96,7 +96,7 @@ function embeddedAt(groups: readonly number[]): number {
 }
 
 /** The eight groups of a valid IPv6 address. */
-function ipv6Groups(address: string): number[] {
+export function ipv6Groups(address: string): number[] {
   const text = address.replace(/(\d+)\.(\d+)\.(\d+)\.(\d+)$/, (_, ...bytes: string[]) => {
     const [a = 0, b = 0, c = 0, d = 0] = bytes.slice(0, 4).map(Number)
     return `${((a << 8) | b).toString(16)}:${((c << 8) | d).toString(16)}`

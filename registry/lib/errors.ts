@@ -137,6 +137,13 @@ export const ERRORS = {
     check:
       'One answer for an unknown tenant, a suspended one, an unknown user and a wrong password.',
   },
+  LOGIN_LIMITED: {
+    status: 429,
+    blame: 'client',
+    message: 'Too many failed attempts. Try again later.',
+    check: 'Which limit, by the reason in the access log: LOGIN_FAILURES_*; TRUSTED_PROXIES.',
+    retryAfterS: 60,
+  },
   CONTEXT_INVALID: {
     status: 401,
     blame: 'client',
@@ -281,11 +288,18 @@ export class Fault extends Error {
   readonly reason: string
   readonly publicMessage: string
   readonly retryAfterS: number | undefined
+  /** Further header fields of the answer: name, value, … */
+  readonly fields: readonly string[]
 
   constructor(
     code: ErrorCode,
     reason: string,
-    options: { cause?: unknown; publicMessage?: string; retryAfterS?: number } = {},
+    options: {
+      cause?: unknown
+      publicMessage?: string
+      retryAfterS?: number
+      fields?: readonly string[]
+    } = {},
   ) {
     super(`${code}: ${reason}`, options.cause === undefined ? undefined : { cause: options.cause })
     const spec = errorSpec(code)
@@ -293,6 +307,7 @@ export class Fault extends Error {
     this.reason = reason
     this.publicMessage = options.publicMessage ?? spec.message
     this.retryAfterS = options.retryAfterS ?? spec.retryAfterS
+    this.fields = options.fields ?? []
   }
 
   get status(): number {
@@ -339,6 +354,7 @@ export const OWN_ANSWER_FIELDS = [
 export function faultFields(fault: Fault, status = fault.status): string[] {
   const fields = ['content-type', 'application/json; charset=utf-8']
   if (fault.retryAfterS !== undefined) fields.push('retry-after', String(fault.retryAfterS))
+  fields.push(...fault.fields)
   // RFC 9110 section 15.5.2: a 401 names the scheme.
   if (status === 401) fields.push('www-authenticate', 'Bearer')
   fields.push(...(errorSpec(fault.code).fields ?? []))
