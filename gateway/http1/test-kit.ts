@@ -232,12 +232,15 @@ export class Inbox {
   }
 }
 
-function dechunk(bytes: Buffer): { end: number; value: Buffer } | null {
+/** The body at the start of `bytes` and where its framing ends; null: more must come. Throws if it is none of ours. */
+export function dechunk(bytes: Buffer): { end: number; value: Buffer } | null {
   const parts: Buffer[] = []
   for (let at = 0; ; ) {
     const lineEnd = bytes.indexOf('\r\n', at)
     if (lineEnd < 0) return null
-    const size = Number.parseInt(bytes.toString('latin1', at, lineEnd), 16)
+    const line = bytes.toString('latin1', at, lineEnd)
+    if (!/^[0-9a-f]+$/.test(line)) throw new Error(`no chunk size: ${line.slice(0, 100)}`)
+    const size = Number.parseInt(line, 16)
     if (bytes.length < lineEnd + 2 + size + 2) return null
     if (size === 0) return { end: lineEnd + 4, value: Buffer.concat(parts) }
     parts.push(bytes.subarray(lineEnd + 2, lineEnd + 2 + size))

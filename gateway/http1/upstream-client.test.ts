@@ -138,6 +138,7 @@ t.test(
       'two digits': 'HTTP/1.1 20 OK\r\ncontent-length: 2\r\n\r\nok',
       'four digits': 'HTTP/1.1 2000 OK\r\ncontent-length: 2\r\n\r\nok',
       'status 099': 'HTTP/1.1 099 OK\r\ncontent-length: 2\r\n\r\nok',
+      'status 600': 'HTTP/1.1 600 OK\r\ncontent-length: 2\r\n\r\nok',
       'not HTTP': 'SSH-2.0-OpenSSH\r\n\r\n',
       'an upgrade': 'HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n',
       'endless 1xx': 'HTTP/1.1 102 Processing\r\n\r\n'.repeat(20),

@@ -311,6 +311,9 @@ export class UpstreamConnection {
     if (isBodyless) {
       this.#mode = 'length'
       this.#left = 0
+      // RFC 9110 section 8.6 and RFC 9112 section 6.1 forbid both in a 204: if there is a body after all, its
+      // bytes must not meet the next call.
+      if (head.status === 204 && (head.isChunked || head.length)) this.#isKeepAlive = false
     } else if (head.isChunked) {
       this.#mode = 'chunked'
       this.#decoder ??= new ChunkedDecoder()

@@ -70,7 +70,9 @@ export function parseResponseHead(text: string): ResponseHead | string {
   if ((minor !== 0x30 && minor !== 0x31) || text.charCodeAt(8) !== 0x20) return 'bad version'
   const status = threeDigits(text, 9)
   const afterStatus = text.charCodeAt(12)
-  if (status < 100 || (afterStatus !== 0x20 && afterStatus !== 0x0d)) return 'bad status line'
+  // RFC 9110 section 15: a code outside of the five classes is invalid, and to be taken for a 5xx.
+  if (status < 100 || status > 599) return 'bad status'
+  if (afterStatus !== 0x20 && afterStatus !== 0x0d) return 'bad status line'
   const isHttp11 = minor === 0x31
 
   const headers: string[] = []

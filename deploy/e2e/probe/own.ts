@@ -41,6 +41,7 @@ const unseen = (name: string): Rule =>
 /** One answer, and the connection ends with it, so that what follows is never read as a request. */
 const oneAnswer = (...statuses: number[]): Rule => ({
   text: `${statuses.join('/')}, then close; never a second answer`,
+  isCloseAwaited: true,
   judge: ({ status, answers, isClosed }) =>
     answers === 1 && isClosed && statuses.includes(status ?? 0) ? 'pass' : 'fail',
 })

@@ -264,6 +264,8 @@ export const smuggling: readonly Probe[] = [
       post('hello', HELLO, 'Expect: 100-continue'),
       INNER,
     ],
+  ]),
+  ...probes('no', { ...staysInStep, isCloseAwaited: true }, [
     [
       'a byte behind an empty body',
       'SMUG-CL0-BODY-POISON',

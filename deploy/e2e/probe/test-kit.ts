@@ -1,8 +1,8 @@
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
-import { Inbox, RawClient } from '../../../gateway/http1/test-kit.ts'
+import { dechunk, Inbox, RawClient } from '../../../gateway/http1/test-kit.ts'
 import { get } from './message.ts'
-import type { Outcome, Probe } from './verdict.ts'
+import type { Outcome, Probe, Rule } from './verdict.ts'
 
 /** A request as it came over the wire to the app. */
 export interface Reached {
@@ -28,7 +28,7 @@ export class RecordingApp {
     this.#sockets.add(socket)
     socket.on('error', () => {})
     socket.on('close', () => this.#sockets.delete(socket))
-    void this.#serve(socket)
+    this.#serve(socket).catch(error => this.strays.push(String(error)))
   })
 
   async listen(): Promise<string> {
@@ -114,10 +114,11 @@ export function bytesOf(send: string, { target, token }: Places): string {
 }
 
 /** Where silence may be right it is waited for so long; Http11Probe waits 5 s, and our time-outs are longer. */
-const SILENCE_MS = 700
+const SILENCE_MS = 1500
 const ANSWER_MS = 8000
 /** What comes later than this after an answer is no part of it. */
 const QUIET_MS = 50
+const CLOSE_MS = 3000
 
 /** An outcome, and how many of its answers the app made. */
 export type Seen = Outcome & { readonly relayed: number }
@@ -129,8 +130,7 @@ export async function ask(port: number, probe: Probe, places: Places): Promise<S
   try {
     const first = bytesOf(probe.send, places)
     client.write(first)
-    const waitMs = probe.rule.isSilenceRight === true ? SILENCE_MS : ANSWER_MS
-    const answers = await listen(client, 0, first, waitMs)
+    const answers = await listen(client, 0, first, probe.rule)
     const [final] = answers
     const state = {
       status: final?.status ?? null,
@@ -146,7 +146,7 @@ export async function ask(port: number, probe: Probe, places: Places): Promise<S
       const from = client.text.length
       const next = bytesOf(probe.then, places)
       client.write(next)
-      const more = await listen(client, from, next.trimStart(), ANSWER_MS)
+      const more = await listen(client, from, next.trimStart(), {})
       relayed += relayedOf(more)
       second = { status: more[0]?.status ?? null, answers: more.length }
     }
@@ -163,10 +163,12 @@ async function listen(
   client: RawClient,
   from: number,
   sent: string,
-  waitMs: number,
+  rule: Pick<Rule, 'isSilenceRight' | 'isCloseAwaited'>,
 ): Promise<Answer[]> {
   const isHead = sent.startsWith('HEAD ')
   const begin = performance.now()
+  const waitMs = rule.isSilenceRight === true ? SILENCE_MS : ANSWER_MS
+  const quietMs = rule.isCloseAwaited === true ? CLOSE_MS : QUIET_MS
   let length = -1
   let changedAt = begin
   for (;;) {
@@ -177,7 +179,7 @@ async function listen(
     }
     const answers = parseAnswers(client.text.slice(from), isHead)
     if (client.hasEnded || client.error !== null) return answers
-    if (answers.length > 0 && nowMs - changedAt > QUIET_MS) return answers
+    if (answers.length > 0 && nowMs - changedAt > quietMs) return answers
     if (nowMs - begin > waitMs) return answers
     await new Promise(resolve => setTimeout(resolve, 5))
   }
@@ -205,6 +207,13 @@ export function parseAnswers(text: string, isHead: boolean): Answer[] {
     at = end + 4
     if (status >= 100 && status < 200 && status !== 101) continue
     const bodyless = isHead || status === 204 || status === 304 || status === 101
+    if (!bodyless && fields.get('transfer-encoding') === 'chunked') {
+      const taken = dechunk(Buffer.from(text.slice(at), 'latin1'))
+      if (taken === null) return answers
+      answers.push({ status, fields, body: taken.value.toString('latin1') })
+      at += taken.end
+      continue
+    }
     const length = bodyless ? 0 : Number(fields.get('content-length') ?? 0)
     if (text.length < at + length) return answers
     answers.push({ status, fields, body: text.slice(at, at + length) })

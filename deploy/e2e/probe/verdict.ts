@@ -22,6 +22,8 @@ export interface Rule {
   readonly judge: (outcome: Outcome) => Verdict
   /** No answer may be the right one, so it is not waited for long. */
   readonly isSilenceRight?: boolean
+  /** The connection is to end, so that is waited for. */
+  readonly isCloseAwaited?: boolean
 }
 
 /** One message, or two on one connection, and the rule that scores what comes of it. */
@@ -130,6 +132,7 @@ export function servedWith(
 /** What comes first is refused, or the connection ends with it: what comes second is never served. */
 export const endsThere: Rule = {
   text: '400 or close; never a second answer',
+  isCloseAwaited: true,
   judge: ({ status, isClosed, second, answers }) => {
     if (answers > 1) return 'fail'
     return status === 400 || (isClosed && second === null) ? 'pass' : 'fail'
