@@ -1,8 +1,12 @@
+import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { Client } from 'pg'
 import t from 'tap'
 import { WebSocket, WebSocketServer } from 'ws'
-import type { Tenant } from '../registry/tenant.ts'
+import { makeLog } from '../registry/lib/log.ts'
+import type { Tenant, TenantId } from '../registry/tenant.ts'
+import { OpenSockets } from './open-sockets.ts'
+import { Revocations } from './revocation.ts'
 import {
   claimsOf,
   makeToken,
@@ -328,6 +332,47 @@ t.test('tokens are revoked on all gateways', async t => {
     await refusedEverywhere(token)
   })
 })
+
+t.test(
+  'a flood cuts the sockets of the tokens that are refused with it, and no others',
+  async t => {
+    const [flooded, other] = [randomUUID(), randomUUID()] as string[] as [TenantId, TenantId]
+    const sockets = new OpenSockets()
+    const revocations = new Revocations({
+      store: { revokeTokens: async () => {}, async *revokedTokens() {} },
+      sockets,
+      log: makeLog('test', 'silent'),
+      entriesMax: 1000,
+    })
+    t.teardown(async () => {
+      await revocations.close()
+      sockets.close()
+    })
+    const nowS = Date.now() / 1000
+    const cut: string[] = []
+    const open = (name: string, tenant: TenantId, expiresAtS: number) => {
+      const token = { tokenId: name, issuedAtS: nowS - 60, expiresAtS }
+      const forget = sockets.add(tenant, token, () => {
+        cut.push(name)
+        forget()
+      })
+    }
+    const learn = (tenantId: TenantId, from: number, to: number) => {
+      for (let i = from; i < to; i++) {
+        revocations.learn({ tenantId, tokenId: `x${i}`, expiresAtS: nowS + 200 + (i % 100) })
+      }
+    }
+    learn(flooded, 0, 990)
+    open('short', flooded, nowS + 100)
+    open('long', flooded, nowS + 3600)
+    open('elsewhere', other, nowS + 100)
+    // It is another tenant's token that makes the flooded one's give way.
+    learn(randomUUID() as string as TenantId, 990, 1010)
+    await until(() => cut.length > 0)
+    t.strictSame(cut, ['short'])
+    t.equal(sockets.count, 2)
+  },
+)
 
 function claimOf(token: string, claim: string): string {
   const payload = Buffer.from(token.split('.')[1] as string, 'base64url').toString('utf8')
