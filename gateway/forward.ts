@@ -4,6 +4,7 @@ import type { Tenant } from '../registry/tenant.ts'
 import type { Cors } from './cors.ts'
 import type { Exchange, ReplyListener } from './exchange.ts'
 import { addForwarded, type TrustedProxies } from './forwarded.ts'
+import { replacesRefusals, sendLogin } from './login/refusal.ts'
 import { sendRevoking } from './logout.ts'
 import { attemptIdOf, continueTrace } from './request-id.ts'
 import type { Route } from './route.ts'
@@ -76,9 +77,6 @@ class Forwarding implements UpstreamSink, ReplyListener {
   /** Set while an event stream runs. */
   #unguard: (() => void) | null = null
   #isOver = false
-  /** The app refused a login: what it says about it is read and dropped. */
-  #isRefused = false
-  #refusalBytes = 0
 
   constructor(exchange: Exchange, context: MintedContext, options: ForwardOptions, finish: Finish) {
     this.#exchange = exchange
@@ -114,9 +112,13 @@ class Forwarding implements UpstreamSink, ReplyListener {
       headers: upstreamHeaders(exchange, this.#context, trusted, nowMs),
       body: exchange.bufferedBody ?? exchange.body,
     }
-    this.#call = exchange.route?.revokes
-      ? sendRevoking(client, replica.origin, request, this, () => revoke(exchange))
-      : client.send(replica.origin, request, this)
+    const route = exchange.route as Route
+    const { origin } = replica
+    if (route.revokes) {
+      this.#call = sendRevoking(client, origin, request, this, () => revoke(exchange))
+    } else if (replacesRefusals(route)) {
+      this.#call = sendLogin(client, origin, request, this, status => this.#endRefused(status))
+    } else this.#call = client.send(origin, request, this)
   }
 
   onHead(status: number, raw: string[], length: number | null, isBodyless: boolean): void {
@@ -124,8 +126,6 @@ class Forwarding implements UpstreamSink, ReplyListener {
     const { cors } = this.#options
     exchange.status = status
     exchange.upstreamHeadAt = performance.now()
-    this.#isRefused = isLoginRefusal(exchange.route as Route, status)
-    if (this.#isRefused) return
     const headers = cleanResponseHeaders(raw, cors.isOn)
     headers.push('x-request-id', exchange.requestId, ...cors.fields(exchange))
     exchange.reply.writeHead(status, headers, length, isBodyless)
@@ -133,19 +133,16 @@ class Forwarding implements UpstreamSink, ReplyListener {
   }
 
   onBytes(chunk: Buffer): void {
-    if (this.#isRefused) return this.#dropRefusal(chunk.length)
     this.#exchange.bytesOut += chunk.length
     if (!this.#exchange.reply.write(chunk)) this.#call?.pause()
   }
 
   onEnd(): void {
-    if (this.#isRefused) return this.#endRefused()
     this.#exchange.reply.end()
     this.#end(null)
   }
 
   onFault(fault: UpstreamFault): void {
-    if (this.#isRefused) return this.#endRefused()
     const { replicas, retries } = this.#options
     const exchange = this.#exchange
     const failed = this.#replica as Replica
@@ -188,15 +185,11 @@ class Forwarding implements UpstreamSink, ReplyListener {
     this.#end(null)
   }
 
-  #dropRefusal(bytes: number): void {
-    this.#refusalBytes += bytes
-    if (this.#refusalBytes <= REFUSAL_BYTES_MAX) return
-    this.#call?.abort()
-    this.#endRefused()
-  }
-
-  #endRefused(): void {
-    this.#end(new Fault('INVALID_CREDENTIALS', `the app answered ${this.#exchange.status}`))
+  /** Answered like a login at a tenant that does not exist. */
+  #endRefused(status: number): void {
+    this.#exchange.status = status
+    this.#exchange.upstreamHeadAt = performance.now()
+    this.#end(new Fault('INVALID_CREDENTIALS', `the app answered ${status}`))
   }
 
   #end(error: unknown): void {
@@ -216,18 +209,6 @@ function isEventStream(raw: readonly string[]): boolean {
     return /^\s*text\/event-stream\b/i.test(raw[i + 1] as string)
   }
   return false
-}
-
-/** A refusal's body is read to keep its connection; a longer one is cut. */
-const REFUSAL_BYTES_MAX = 64 * 1024
-
-/**
- * True where the gateway's own words take the place of the app's, which would differ from those for an
- * unknown tenant. Not of 408 and 429: they are about the request's speed and not about its truth.
- */
-function isLoginRefusal({ credential, refusals }: Route, status: number): boolean {
-  if (status < 400 || status >= 500 || credential !== 'login') return false
-  return refusals === 'gateway' && status !== 408 && status !== 429
 }
 
 /** A dedicated tenant's own deployment, or null. */
