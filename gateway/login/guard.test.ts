@@ -155,6 +155,18 @@ t.test('login routes of a running gateway', async t => {
         }
         t.equal(await headOf(path, 'closed'), unknown, `${path}: suspended`)
       }
+      const unknown = await headOf('login', 'nobody')
+      upstream.respond = (req, res) => {
+        req.resume().on('end', () => {
+          res.writeHead(401, { 'content-length': '100' }).write('half')
+          setImmediate(() => res.socket?.destroy())
+        })
+      }
+      t.equal(
+        await headOf('login', 'acme'),
+        unknown,
+        'one that breaks off is a refusal all the same',
+      )
       refuse(401, 'x'.repeat(1_000_000))
       t.match(await headOf('login', 'acme'), /INVALID_CREDENTIALS/, 'however long it is')
     },
