@@ -1,4 +1,5 @@
 import { type ErrorCode, Fault } from '../../registry/lib/errors.ts'
+import { messageForLog } from '../../registry/lib/log-error.ts'
 
 /**
  * What a failure of the tenant's database means. Classes and codes of SQLSTATE, PostgreSQL manual
@@ -23,7 +24,7 @@ const MEANING = {
 export function databaseFault(error: unknown): Fault {
   if (error instanceof Fault) return error
   const state = sqlState(error)
-  const text = error instanceof Error ? error.message : String(error)
+  const text = messageForLog(error)
   if (state === null) return unavailable(text, error)
   const meaning = Object.entries(MEANING)
     .filter(([prefix]) => state.startsWith(prefix))

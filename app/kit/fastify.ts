@@ -15,6 +15,7 @@ import {
   faultFields,
   toFault,
 } from '../../registry/lib/errors.ts'
+import { messageForLog } from '../../registry/lib/log-error.ts'
 import type { Admitted } from './gate.ts'
 import { requestIdOf } from './request-id.ts'
 import type { Scope, TenantKit } from './tenant-kit.ts'
@@ -174,7 +175,8 @@ function faultOf(error: unknown): Fault {
   if (validation) return new Fault('VALIDATION_FAILED', message, { publicMessage: message })
   const known = FRAMEWORK_FAULTS[code]
   if (known !== undefined) return new Fault(known, message)
-  if (error instanceof SyntaxError && statusCode === 400) return new Fault('BODY_INVALID', message)
+  if (error instanceof SyntaxError && statusCode === 400)
+    return new Fault('BODY_INVALID', messageForLog(error))
   if (statusCode >= 400 && statusCode < 500) return new Fault('BAD_REQUEST', message)
   return toFault(error)
 }

@@ -1,3 +1,4 @@
+import { channel } from 'node:diagnostics_channel'
 import { type IncomingHttpHeaders, type OutgoingHttpHeaders, request } from 'node:http'
 
 export interface CallOptions {
@@ -21,6 +22,16 @@ export interface Answer {
   readonly code: string | undefined
   readonly result: Readonly<Record<string, unknown>>
 }
+
+/** A request with its answer, told on the diagnostics channel `CALLS` to whoever watches for leaks. */
+export interface Called {
+  readonly method: string
+  readonly path: string
+  readonly options: CallOptions
+  readonly answer: Answer
+}
+
+export const CALLS = 'doorman.e2e.call'
 
 const TIMEOUT_MS = 15_000
 
@@ -52,7 +63,7 @@ export function call(origin: string, path: string, options: CallOptions = {}): P
       res.on('end', () => {
         const text = Buffer.concat(chunks).toString('utf8')
         const parsed = parse(text) as { code?: string; result?: Record<string, unknown> } | null
-        resolve({
+        const answer: Answer = {
           status: res.statusCode ?? 0,
           headers: res.headers,
           rawHeaders: res.rawHeaders,
@@ -60,7 +71,10 @@ export function call(origin: string, path: string, options: CallOptions = {}): P
           json: parsed,
           code: parsed?.code,
           result: parsed?.result ?? {},
-        })
+        }
+        const { method = 'GET' } = options
+        channel(CALLS).publish({ method, path, options, answer } satisfies Called)
+        resolve(answer)
       })
     })
     req.end(body)

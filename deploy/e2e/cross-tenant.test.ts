@@ -246,7 +246,8 @@ t.test('a context that is forged in any part is refused by the app', async t => 
     'expired a second ago': await forge(right, globex, whoami, { mintedAtMs: nowMs - 61_000 }),
     'minted in an hour': await forge(right, globex, whoami, { mintedAtMs: nowMs + 3_600_000 }),
     'a request of 31 s ago': await forge(right, globex, whoami, { signedAtMs: nowMs - 31_000 }),
-    'a request of in 31 s': await forge(right, globex, whoami, { signedAtMs: nowMs + 31_000 }),
+    // Further off than the tolerance by more than a busy machine takes to come to it.
+    'a request of in 60 s': await forge(right, globex, whoami, { signedAtMs: nowMs + 60_000 }),
     'one byte changed': {
       ...fresh,
       'x-tenant-context': context.slice(0, middle) + flipped + context.slice(middle + 1),

@@ -1,3 +1,4 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -17,7 +18,9 @@ import { type RunningProcess, startProcess } from '../local/processes.ts'
 import { childEnv, type Finished, run } from '../local/run.ts'
 import { type LocalS3, startS3 } from '../local/s3.ts'
 import { seed } from '../local/seed.ts'
-import { type Answer, call } from './call.ts'
+import { type Answer, CALLS, type Called, call } from './call.ts'
+import { harvest, plantContexts, plantInput, plantKeys } from './harvest.ts'
+import { LeakWatch } from './leak-watch.ts'
 import { type Recorder, startRecorder } from './recorder.ts'
 
 /** A tenant with its database, bucket and one user. */
@@ -68,6 +71,13 @@ export interface World {
   migrateTenants(): Promise<Finished>
   startGateway(env?: NodeJS.ProcessEnv): Promise<Binary>
   startApp(env?: NodeJS.ProcessEnv): Promise<Binary>
+  /** All secrets of this world, and all that its processes wrote and answered. */
+  readonly leaks: LeakWatch
+  /**
+   * Ends all processes, then searches what they wrote and answered for every secret.
+   *
+   * @throws Error that names the leaks
+   */
   close(): Promise<void>
 }
 
@@ -101,13 +111,25 @@ const STOP_MS = 8_000
 
 export async function startWorld(options: WorldOptions = {}): Promise<World> {
   const stops: (() => Promise<unknown> | void)[] = []
-  const close = async () => {
+  const leaks = new LeakWatch()
+  const onCall = (called: unknown) => harvest(leaks, called as Called)
+  subscribe(CALLS, onCall)
+  stops.push(() => {
+    unsubscribe(CALLS, onCall)
+  })
+  const stopAll = async () => {
     for (const stop of stops.splice(0).reverse()) await stop()
   }
+  const close = async () => {
+    if (stops.length === 0) return
+    await stopAll()
+    const found = leaks.findLeaks()
+    if (found.length > 0) throw new Error(`secrets leaked: ${JSON.stringify(found, null, 2)}`)
+  }
   try {
-    return await build(options, stops, close)
+    return await build(options, stops, close, leaks)
   } catch (error) {
-    await close()
+    await stopAll()
     throw error
   }
 }
@@ -116,20 +138,29 @@ async function build(
   options: WorldOptions,
   stops: (() => Promise<unknown> | void)[],
   close: () => Promise<void>,
+  leaks: LeakWatch,
 ): Promise<World> {
   const folder = await mkdtemp(join(tmpdir(), 'doorman-e2e-'))
   stops.push(() => rm(folder, { recursive: true, force: true }))
   const keys = await keepKeys(join(folder, 'keys.json'))
   const demo = demoTenants(options.tenants ?? 2, keys)
-  const base = { PATH: process.env.PATH, HOST: '127.0.0.1', PORT: '0', ADMIN_PORT: '0' }
+  plantKeys(leaks, keys, demo)
+  // All levels: what is written at the lowest must hold no secret either.
+  const LOG_LEVEL = 'trace'
+  const base = { PATH: process.env.PATH, HOST: '127.0.0.1', PORT: '0', ADMIN_PORT: '0', LOG_LEVEL }
   const secrets = {
     JWT_SECRET_ACCESS_TOKEN: keys.jwtAccess,
     JWT_SECRET_REFRESH_TOKEN: keys.jwtRefresh,
   }
 
   const launch = async (name: string, script: string, env: NodeJS.ProcessEnv) => {
-    const binary = await startBinary(name, script, env)
-    stops.push(() => binary.stop(STOP_MS))
+    const lines: string[] = []
+    stops.push(() => leaks.note(`log of ${name}`, lines.join('\n')))
+    const binary = await startBinary(name, script, env, lines)
+    stops.push(async () => {
+      await noteInternal(leaks, name, binary)
+      await binary.stop(STOP_MS)
+    })
     return binary
   }
   const startApp = (env: NodeJS.ProcessEnv = {}) =>
@@ -171,7 +202,12 @@ async function build(
   })
 
   const recorder = options.isRecorded ? await startRecorder(apps[0]?.port ?? 0) : null
-  if (recorder !== null) stops.push(() => recorder.close())
+  if (recorder !== null) {
+    stops.push(async () => {
+      recorder.close()
+      await plantContexts(leaks, recorder, keys)
+    })
+  }
   const origins = apps.map(({ origin }, i) => (i === 0 && recorder ? recorder.origin : origin))
   const startGateway = async (env: NodeJS.ProcessEnv = {}) => {
     const gateway = await launch('gateway', 'gateway/main.ts', {
@@ -225,8 +261,18 @@ async function build(
     },
     sql: (database, text, values) => query(postgres.url(database), text, values),
     registrySql,
-    cli: (args, input = '') => command(['registry/cli/main.ts', ...args], commandEnv, input),
-    migrateTenants: () => command(['migrations/tenant-migrate.ts'], commandEnv),
+    async cli(args, input = '') {
+      plantInput(leaks, input)
+      const finished = await command(['registry/cli/main.ts', ...args], commandEnv, input)
+      leaks.note(`output of tenant ${args[0]}`, finished.output)
+      return finished
+    },
+    async migrateTenants() {
+      const finished = await command(['migrations/tenant-migrate.ts'], commandEnv)
+      leaks.note('output of db:tenant-migrate', finished.output)
+      return finished
+    },
+    leaks,
     startGateway,
     startApp,
     close,
@@ -280,8 +326,12 @@ async function makeRegistry(server: LocalPostgres, keys: Keys): Promise<string> 
   return server.url('registry', 'registry', password)
 }
 
-async function startBinary(name: string, script: string, env: NodeJS.ProcessEnv): Promise<Binary> {
-  const lines: string[] = []
+async function startBinary(
+  name: string,
+  script: string,
+  env: NodeJS.ProcessEnv,
+  lines: string[],
+): Promise<Binary> {
   let hear: (line: string) => void = () => {}
   const listening = new Promise<{ port: number; adminPort: number }>((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error(`${name} does not listen`)), LISTEN_MS)
@@ -311,6 +361,19 @@ async function startBinary(name: string, script: string, env: NodeJS.ProcessEnv)
   } catch (error) {
     await running.stop(0)
     throw error
+  }
+}
+
+/** Metrics and health as they are at the end; a process that a test ended has none. */
+async function noteInternal(
+  leaks: LeakWatch,
+  name: string,
+  { adminOrigin }: Binary,
+): Promise<void> {
+  for (const path of ['/metrics', '/readyz', '/livez']) {
+    const answer = await call(adminOrigin, path, { timeoutMs: 2000 }).catch(() => null)
+    if (answer === null) return
+    leaks.note(`${path} of ${name}`, `${answer.rawHeaders.join('\n')}\n${answer.text}`)
   }
 }
 

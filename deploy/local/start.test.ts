@@ -8,15 +8,23 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
+import { plantKeys } from '../e2e/harvest.ts'
+import { LeakWatch } from '../e2e/leak-watch.ts'
+import { demoTenants } from './demo-tenants.ts'
+import { keepKeys } from './keys.ts'
 import { childEnv } from './run.ts'
 
 const exec = promisify(execFile)
 const START = fileURLToPath(new URL('start.ts', import.meta.url))
 const READY_MS = 60_000
 
+/** All that logins gave. */
+const tokens: string[] = []
+
 interface Started {
   readonly child: ChildProcess
   readonly summary: string
+  readonly output: { readonly text: string }
   readonly api: string
   readonly ports: number[]
 }
@@ -24,7 +32,7 @@ interface Started {
 /** Spawns `node deploy/local/start.ts` with nothing of our environment but what it needs. */
 function spawnStart(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
   const child = spawn(process.execPath, [START, ...args], {
-    env: { ...childEnv(), HOME: process.env.HOME, LOG_LEVEL: 'warn', ...env },
+    env: { ...childEnv(), HOME: process.env.HOME, LOG_LEVEL: 'trace', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const output = { text: '' }
@@ -45,7 +53,7 @@ async function start(dataDir: string, ...args: string[]): Promise<Started> {
   })
   const urls = [...output.text.matchAll(/http:\/\/127\.0\.0\.1:(\d+)/g)]
   const api = String(/API +(\S+)/.exec(output.text)?.[1])
-  return { child, summary: output.text, api, ports: urls.map(url => Number(url[1])) }
+  return { child, summary: output.text, output, api, ports: urls.map(url => Number(url[1])) }
 }
 
 async function until(
@@ -102,6 +110,7 @@ async function login(api: string, tenant: string): Promise<{ authorization: stri
     }),
   })
   const body = (await response.json()) as { result: { accessToken: string } }
+  tokens.push(body.result.accessToken)
   return { authorization: `Bearer ${body.result.accessToken}` }
 }
 
@@ -175,6 +184,17 @@ t.test('npm start: what it prints works, and it stops and starts again cleanly',
   t.equal((await call(third.api, '/api/files/note.txt', { headers })).text, 'of globex')
   third.child.kill('SIGTERM')
   t.equal(await exitCodeOf(third.child), 0)
+
+  // Its password is not planted: the demo logins are printed on purpose, and nothing else is.
+  const leaks = new LeakWatch()
+  const keys = await keepKeys(join(dataDir, 'keys.json'))
+  plantKeys(leaks, keys, demoTenants(3, keys))
+  for (const token of tokens) leaks.plantToken('an access token', token)
+  for (const started of [first, again, third]) {
+    t.match(started.output.text, '"level":"info"', 'the logs of the binaries are in it')
+    leaks.note('output of npm start', started.output.text)
+  }
+  t.strictSame(leaks.findLeaks(), [])
 })
 
 t.test('wrong options and --help', async t => {

@@ -1,3 +1,5 @@
+import { messageForLog } from './log-error.ts'
+
 /**
  * The one code table of Doorman: every answer that the gateway or the app makes itself when a request
  * fails carries one of these codes. `blame` decides who is paged, `message` is all that a client sees,
@@ -318,8 +320,7 @@ export class Fault extends Error {
 /** Anything thrown, as a Fault: what is not one already is a defect of ours (INTERNAL). */
 export function toFault(error: unknown): Fault {
   if (error instanceof Fault) return error
-  const reason = error instanceof Error ? error.message : String(error)
-  return new Fault('INTERNAL', reason, { cause: error })
+  return new Fault('INTERNAL', messageForLog(error), { cause: error })
 }
 
 /** The body of every failure, gateway and app alike (DESIGN 4.1). */

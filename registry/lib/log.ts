@@ -1,4 +1,5 @@
 import { type DestinationStream, type Logger, pino } from 'pino'
+import { errorForLog } from './log-error.ts'
 
 export type Log = Logger
 
@@ -35,6 +36,7 @@ export function makeLog(name: string, level: string, destination?: DestinationSt
     name,
     level,
     redact: { paths, censor: '[redacted]' },
+    serializers: { err: (error: unknown) => errorForLog(error) },
     formatters: { level: (label: string) => ({ level: label }) },
     timestamp: pino.stdTimeFunctions.isoTime,
   }
