@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import type { JWK } from 'jose'
 import { z } from 'zod'
+import { makeAddressPolicy } from '../registry/lib/address.ts'
 import { commonEnv, EnvError, int, list, parsed, port, readEnv, url } from '../registry/lib/env.ts'
 import { parseTenantKey, type TenantKey } from '../registry/tenant.ts'
 import { makeTrustedProxies } from './forwarded.ts'
@@ -45,6 +46,7 @@ const ENV = {
   TENANT_CACHE_TTL_MS: int(100, 3_600_000, 60_000),
   FRONTEND_URL: parsed(list(), readOrigins),
   APP_DOMAIN: text().optional(),
+  TENANT_ADDRESS_ALLOW: parsed(list(), makeAddressPolicy),
   TRUSTED_PROXIES: parsed(list(), makeTrustedProxies),
   HEAD_BYTES_MAX: int(1024, 1_048_576, 16_384),
   HEAD_FIELDS_MAX: int(10, 1000, 100),
@@ -55,9 +57,14 @@ const ENV = {
   LOGIN_FAILURES_WINDOW_MS: int(1000, 86_400_000, 900_000),
   HEAD_TIMEOUT_MS: int(100, 600_000, 10_000),
   CLIENT_CONNECTIONS_MAX: int(1, 1_000_000, 20_000),
-  CLIENT_CONNECTIONS_PER_ADDRESS_MAX: int(1, 1_000_000, 20_000),
+  CLIENT_CONNECTIONS_PER_ADDRESS_MAX: int(1, 1_000_000, 10_000),
   BODY_IDLE_TIMEOUT_MS: int(100, 3_600_000, 30_000),
+  BODY_RATE_MIN_BYTES_PER_S: int(0, 1_000_000, 100),
+  BODY_RATE_WINDOW_MS: int(100, 3_600_000, 20_000),
+  WRITE_STALL_TIMEOUT_MS: int(100, 3_600_000, 60_000),
   CLIENT_IDLE_TIMEOUT_MS: int(100, 3_600_000, 75_000),
+  IN_FLIGHT_MAX: int(1, 1_000_000, 10_000),
+  OVERLOAD_LOOP_DELAY_MS: int(0, 60_000, 250),
   UPSTREAM_CONNECT_TIMEOUT_MS: int(10, 60_000, 1000),
   UPSTREAM_HEAD_TIMEOUT_MS: int(10, 3_600_000, 30_000),
   UPSTREAM_BODY_IDLE_TIMEOUT_MS: int(100, 3_600_000, 300_000),

@@ -21,6 +21,8 @@ import { mayRetry, type RetryBudget } from './upstream/retry.ts'
 
 export interface ForwardOptions {
   readonly client: UpstreamClient
+  /** For tenants' own deployments: it checks the address that it connects to (HARDENING B.13). */
+  readonly ownClient: UpstreamClient
   readonly replicas: ReplicaSet
   readonly retries: RetryBudget
   readonly trusted: TrustedProxies
@@ -97,9 +99,10 @@ class Forwarding implements UpstreamSink, ReplyListener {
 
   #send(failed: Replica | null): void {
     const exchange = this.#exchange
-    const { client, replicas, retries, trusted, revoke } = this.#options
+    const { client, ownClient, replicas, retries, trusted, revoke } = this.#options
     const nowMs = Date.now()
-    const replica = ownReplica(exchange.tenant as Tenant) ?? replicas.choose(failed, nowMs)
+    const own = ownReplica(exchange.tenant as Tenant)
+    const replica = own ?? replicas.choose(failed, nowMs)
     if (replica === null) throw new Fault('UPSTREAM_UNREACHABLE', 'no replica is known')
     retries.earn()
     this.#replica = replica
@@ -112,13 +115,14 @@ class Forwarding implements UpstreamSink, ReplyListener {
       headers: upstreamHeaders(exchange, this.#context, trusted, nowMs),
       body: exchange.bufferedBody ?? exchange.body,
     }
+    const via = own === null ? client : ownClient
     const route = exchange.route as Route
     const { origin } = replica
     if (route.revokes) {
-      this.#call = sendRevoking(client, origin, request, this, () => revoke(exchange))
+      this.#call = sendRevoking(via, origin, request, this, () => revoke(exchange))
     } else if (replacesRefusals(route)) {
-      this.#call = sendLogin(client, origin, request, this, status => this.#endRefused(status))
-    } else this.#call = client.send(origin, request, this)
+      this.#call = sendLogin(via, origin, request, this, status => this.#endRefused(status))
+    } else this.#call = via.send(origin, request, this)
   }
 
   onHead(status: number, raw: string[], length: number | null, isBodyless: boolean): void {
@@ -227,6 +231,8 @@ export function toClientFault({ kind, reason, cause }: UpstreamFault): Fault {
       return new Fault('UPSTREAM_BUSY', reason)
     case 'connect':
       return new Fault('UPSTREAM_UNREACHABLE', reason)
+    case 'refused':
+      return cause instanceof Fault ? cause : new Fault('TENANT_CONFIG_INVALID', reason)
     case 'timeout':
       return new Fault('UPSTREAM_TIMEOUT', reason)
     case 'request-body':

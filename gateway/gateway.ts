@@ -19,20 +19,19 @@ import { clientAddress } from './forwarded.ts'
 import { makeHandle, type Pipeline } from './handle.ts'
 import { Http1Server } from './http1/server-listener.ts'
 import { TimerWheel } from './http1/timer-wheel.ts'
-import { Http1UpstreamClient } from './http1/upstream-client.ts'
 import { makeIdentifier } from './identify/identify.ts'
 import { secretKey } from './identify/token.ts'
 import { LoginGuard } from './login/guard.ts'
 import { makeMetrics } from './metrics.ts'
 import { OpenSockets, socketTokenOf } from './open-sockets.ts'
+import { Overload } from './overload.ts'
 import { Revocations } from './revocation.ts'
 import { makeRouter, type Route } from './route.ts'
 import { ContextHolder } from './sign.ts'
 import { makeUpgrader } from './upgrade.ts'
-import { ClientByScheme } from './upstream/by-scheme.ts'
+import { makeUpstreamClient } from './upstream/make-client.ts'
 import { ReplicaSet } from './upstream/replicas.ts'
 import { RetryBudget } from './upstream/retry.ts'
-import { UndiciClient } from './upstream/undici-client.ts'
 
 export interface Gateway {
   readonly publicAddress: AddressInfo
@@ -100,6 +99,10 @@ export async function startGateway(
     log,
     entriesMax: config.REVOKED_TOKENS_MAX,
   })
+  const overload = new Overload({
+    loopDelayMs: config.OVERLOAD_LOOP_DELAY_MS,
+    inFlightMax: config.IN_FLIGHT_MAX,
+  })
   const cache = new TenantCache({
     // Before the master key is known to be right no tenant is served.
     load: (ref: TenantRef) =>
@@ -148,25 +151,10 @@ export async function startGateway(
   })
 
   const wheel = new TimerWheel()
-  const client = new ClientByScheme(
-    new Http1UpstreamClient({
-      wheel,
-      timeouts: {
-        connectMs: config.UPSTREAM_CONNECT_TIMEOUT_MS,
-        headMs: config.UPSTREAM_HEAD_TIMEOUT_MS,
-        bodyIdleMs: config.UPSTREAM_BODY_IDLE_TIMEOUT_MS,
-        idleMs: config.UPSTREAM_IDLE_TIMEOUT_MS,
-      },
-      limits: { connectionsMax: config.UPSTREAM_CONNECTIONS_MAX },
-    }),
-    new UndiciClient({
-      connectTimeoutMs: config.UPSTREAM_CONNECT_TIMEOUT_MS,
-      headTimeoutMs: config.UPSTREAM_HEAD_TIMEOUT_MS,
-      bodyIdleTimeoutMs: config.UPSTREAM_BODY_IDLE_TIMEOUT_MS,
-      keepAliveTimeoutMs: config.UPSTREAM_IDLE_TIMEOUT_MS,
-      connectionsMax: config.UPSTREAM_CONNECTIONS_MAX,
-    }),
-  )
+  const client = makeUpstreamClient(config, wheel, null)
+  // Production connects to a tenant's own deployment only where a tenant may have one.
+  const ownAddresses = config.NODE_ENV === 'production' ? config.TENANT_ADDRESS_ALLOW : null
+  const ownClient = makeUpstreamClient(config, wheel, ownAddresses)
   const replicas = new ReplicaSet(config.APP_UPSTREAMS, log)
   await replicas.start()
   const trusted = config.TRUSTED_PROXIES
@@ -174,6 +162,9 @@ export async function startGateway(
   const metrics = makeMetrics({
     inFlight: () => inFlight,
     openSockets: () => sockets.count,
+    overload,
+    clientConnections: () => ingress.connectionCount,
+    cutByCap: () => ({ refused: ingress.turnedAway, evicted: ingress.evicted }),
     cachedTenants: () => cache.size,
     revokedTokens: () => revocations.tokens.size,
     unwrittenRevocations: () => revocations.unwritten,
@@ -217,6 +208,7 @@ export async function startGateway(
     }),
     forward: {
       client,
+      ownClient,
       replicas,
       retries: new RetryBudget(),
       trusted,
@@ -225,12 +217,15 @@ export async function startGateway(
       guardStream,
     },
     answer: { cors, expiredTokenStatus: config.EXPIRED_TOKEN_STATUS },
+    // Sockets and event streams cost next to nothing while silent, and have the cap on connections.
+    sheds: () => overload.sheds(inFlight - 1 - sockets.count),
     upgrader: makeUpgrader({
       replicas,
       trusted,
       sockets,
       recheck,
       isRevoked: exchange => revocations.isRevoked(exchange),
+      ownAddresses,
       handshakeTimeoutMs: config.UPSTREAM_HEAD_TIMEOUT_MS,
       log,
     }),
@@ -238,6 +233,7 @@ export async function startGateway(
       inFlight--
       const tookMs = performance.now() - exchange.startedAt
       metrics.observe(exchange, tookMs)
+      if (exchange.errorCode === 'OVERLOADED' && !overload.isLineDue()) return
       logExchange(exchange, addressOf, tookMs)
     },
   }
@@ -249,15 +245,19 @@ export async function startGateway(
     timeouts: {
       headMs: config.HEAD_TIMEOUT_MS,
       bodyIdleMs: config.BODY_IDLE_TIMEOUT_MS,
+      bodyRateWindowMs: config.BODY_RATE_WINDOW_MS,
+      writeStallMs: config.WRITE_STALL_TIMEOUT_MS,
       keepAliveMs: config.CLIENT_IDLE_TIMEOUT_MS,
       halfCloseMs: HALF_CLOSE_MS,
     },
     limits: {
       headBytesMax: config.HEAD_BYTES_MAX,
       headFieldsMax: config.HEAD_FIELDS_MAX,
+      bodyBytesPerSMin: config.BODY_RATE_MIN_BYTES_PER_S,
       connectionsMax: config.CLIENT_CONNECTIONS_MAX,
       connectionsPerAddressMax: config.CLIENT_CONNECTIONS_PER_ADDRESS_MAX,
     },
+    carriesManyClients: address => trusted.trusts(address),
     handle(exchange) {
       inFlight++
       handle(exchange)
@@ -281,6 +281,7 @@ export async function startGateway(
     }
   }
 
+  overload.start()
   watch.start()
   void openWhenRegistryAnswers()
   const port = (await hooks.beforeListen?.()) ?? config.PORT
@@ -299,8 +300,9 @@ export async function startGateway(
       while (inFlight > sockets.count && performance.now() < deadline) await delay(DRAIN_POLL_MS)
       sockets.close()
       await drained
+      overload.stop()
       replicas.stop()
-      await Promise.all([watch.stop(), client.close(), revocations.close()])
+      await Promise.all([watch.stop(), client.close(), ownClient.close(), revocations.close()])
       await store.close()
     },
   }

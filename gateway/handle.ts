@@ -14,6 +14,7 @@ import { type Finish, type ForwardOptions, forward } from './forward.ts'
 import { checkHandshake } from './handshake.ts'
 import type { Identifier } from './identify/identify.ts'
 import type { LoginGuard } from './login/guard.ts'
+import type { ShedReason } from './overload.ts'
 import { resolve, resolveNow, type TenantSource } from './resolve.ts'
 import type { Router } from './route.ts'
 import type { ContextHolder } from './sign.ts'
@@ -30,6 +31,8 @@ export interface Pipeline {
   readonly logins: LoginGuard
   readonly forward: ForwardOptions
   readonly answer: AnswerOptions
+  /** Why this process will not serve the new request; null: it will. */
+  readonly sheds: () => ShedReason | null
   /** Called once for each exchange, when its last byte is handed over or it was cut. */
   readonly onFinished: (exchange: Exchange) => void
   readonly upgrader: Upgrader
@@ -82,7 +85,7 @@ async function handleSlowly(exchange: Exchange, pipeline: Running): Promise<void
 /** Head and route. False where the gateway answered the request itself. */
 function beginExchange(
   exchange: Exchange,
-  { headFieldsMax, router, answer, onFinished }: Pipeline,
+  { headFieldsMax, router, answer, onFinished, sheds }: Pipeline,
 ) {
   admitHead(exchange, headFieldsMax)
   if (exchange.path === '/healthz' && (exchange.method === 'GET' || exchange.method === 'HEAD')) {
@@ -95,6 +98,8 @@ function beginExchange(
     onFinished(exchange)
     return false
   }
+  const shedReason = sheds()
+  if (shedReason !== null) throw SHED[shedReason]
   exchange.route = router(exchange.method, exchange.path)
   if (
     answer.cors.isPreflight(exchange) &&
@@ -108,6 +113,12 @@ function beginExchange(
   if (exchange.upgrade !== null) checkHandshake(exchange)
   return true
 }
+
+/** Made once: a stack trace each would cost more than the answer. */
+const SHED = {
+  loop: new Fault('OVERLOADED', 'the event loop is late: OVERLOAD_LOOP_DELAY_MS'),
+  'in-flight': new Fault('OVERLOADED', 'too many requests in flight: IN_FLIGHT_MAX'),
+} as const satisfies Record<ShedReason, Fault>
 
 function sign(exchange: Exchange, pipeline: Running): void {
   const tenant = exchange.tenant as Tenant

@@ -1,12 +1,17 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import type { Fault } from '../registry/lib/errors.ts'
 import type { Exchange } from './exchange.ts'
+import type { Overload } from './overload.ts'
 import { Tally } from './tally.ts'
 
 /** What a running gateway shows of itself; each read at scrape time. */
 export interface Gauges {
   readonly inFlight: () => number
   readonly openSockets: () => number
+  readonly overload: Pick<Overload, 'shedCount' | 'share' | 'delayMs'>
+  readonly clientConnections: () => number
+  /** Connections that a cap refused, and idle ones that made room, since the start. */
+  readonly cutByCap: () => { readonly refused: number; readonly evicted: number }
   readonly cachedTenants: () => number
   readonly revokedTokens: () => number
   readonly unwrittenRevocations: () => number
@@ -41,6 +46,31 @@ export function makeMetrics(gauges: Gauges): GatewayMetrics {
   })
   // Rises without end: answers hang, or clients read slowly.
   gauge('doorman_requests_in_flight', 'Requests being served', gauges.inFlight)
+  // Above OVERLOAD_LOOP_DELAY_MS a growing share is shed: more workers or CPU, or find what blocks.
+  gauge(
+    'doorman_loop_delay_seconds',
+    'Standing delay of the event loop in the last quarter of a second',
+    () => gauges.overload.delayMs / 1000,
+    'max',
+  )
+  // By reason: `loop` is CPU, `in-flight` is an app that answers slowly.
+  counter(
+    'doorman_shed_requests_total',
+    'Requests refused at once as OVERLOADED',
+    'reason',
+    () => ({
+      loop: gauges.overload.shedCount('loop'),
+      'in-flight': gauges.overload.shedCount('in-flight'),
+    }),
+  )
+  gauge('doorman_client_connections', 'Open client connections', gauges.clientConnections)
+  // A rise: a flood of idle or slow connections, or caps (CLIENT_CONNECTIONS_*) that are too low.
+  counter(
+    'doorman_client_connections_cut_total',
+    'Connections refused by a cap, and idle ones evicted to make room',
+    'what',
+    gauges.cutByCap,
+  )
   gauge(
     'doorman_open_sockets',
     'Spliced WebSocket connections and event streams',
@@ -85,6 +115,25 @@ export function makeMetrics(gauges: Gauges): GatewayMetrics {
       registers: [registry],
       collect() {
         this.set(read())
+      },
+    })
+  }
+
+  /** Of counts that are kept elsewhere; read at scrape time. */
+  function counter(
+    name: string,
+    help: string,
+    label: string,
+    read: () => Readonly<Record<string, number>>,
+  ): void {
+    new Counter({
+      name,
+      help,
+      labelNames: [label],
+      registers: [registry],
+      collect() {
+        this.reset()
+        for (const [value, count] of Object.entries(read())) this.inc({ [label]: value }, count)
       },
     })
   }

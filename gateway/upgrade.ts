@@ -1,9 +1,12 @@
-import { type ClientRequest, IncomingMessage } from 'node:http'
+import { type ClientRequest, Agent as HttpAgent, IncomingMessage } from 'node:http'
+import { Agent as HttpsAgent } from 'node:https'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import httpProxy from 'http-proxy'
 import type { MintedContext } from '../registry/context.ts'
+import type { AddressPolicy } from '../registry/lib/address.ts'
 import { Fault } from '../registry/lib/errors.ts'
+import { guardedLookup, requireAllowedLiteral } from '../registry/lib/guarded-socket.ts'
 import type { Log } from '../registry/lib/log.ts'
 import type { Tenant, TenantId } from '../registry/tenant.ts'
 import type { Exchange } from './exchange.ts'
@@ -23,6 +26,8 @@ export interface UpgradeOptions {
   readonly isRevoked: (exchange: Exchange) => boolean
   /** Bound of the wait for the replica's answer to the handshake. */
   readonly handshakeTimeoutMs: number
+  /** Where tenants' own deployments may be (HARDENING B.13); null: anywhere. */
+  readonly ownAddresses: AddressPolicy | null
   readonly log: Log
 }
 
@@ -43,8 +48,14 @@ export function makeUpgrader(options: UpgradeOptions): Upgrader {
   proxy.on('proxyReqWs', (proxyReq, req) => made.set(req, proxyReq))
   // Every call passes its own error callback; this one keeps a late error from being thrown.
   proxy.on('error', error => options.log.debug({ err: error }, 'upgrade error'))
-  const start = (req: IncomingMessage, socket: Duplex, origin: string, onError: OnError) => {
-    proxy.ws(req, socket as Socket, Buffer.alloc(0), { target: targetOf(origin) }, onError)
+  const agents = options.ownAddresses === null ? null : guardedAgents(options.ownAddresses)
+  const start: Start = (req, socket, origin, isOwn, onError) => {
+    const target = targetOf(origin)
+    if (isOwn && options.ownAddresses !== null) {
+      requireAllowedLiteral(options.ownAddresses, target.host)
+    }
+    const agent = isOwn && agents !== null ? { agent: agents[target.protocol] } : {}
+    proxy.ws(req, socket as Socket, Buffer.alloc(0), { target, ...agent }, onError)
     return made.get(req) as ClientRequest
   }
   return (exchange, context, finish) => {
@@ -54,11 +65,17 @@ export function makeUpgrader(options: UpgradeOptions): Upgrader {
 
 type OnError = (error: Error) => void
 
-/** Starts one handshake with a replica. */
+/**
+ * Starts one handshake with a replica.
+ *
+ * @param isOwn it is the tenant's own deployment
+ * @throws Fault TENANT_CONFIG_INVALID where its address is refused; as an error where a name leads there
+ */
 type Start = (
   req: IncomingMessage,
   socket: Duplex,
   origin: string,
+  isOwn: boolean,
   onError: OnError,
 ) => ClientRequest
 
@@ -122,14 +139,16 @@ class Upgrading {
   #send(failed: Replica | null): void {
     const exchange = this.#exchange
     const { replicas, trusted } = this.#options
-    const replica = ownReplica(exchange.tenant as Tenant) ?? replicas.choose(failed, Date.now())
+    const own = ownReplica(exchange.tenant as Tenant)
+    const replica = own ?? replicas.choose(failed, Date.now())
     if (replica === null) throw new Fault('UPSTREAM_UNREACHABLE', 'no replica is known')
     exchange.attempts++
     exchange.upstream = replica.origin
     this.#replica = replica
     replica.inFlight++
     const req = handshakeOf(exchange, this.#context, trusted)
-    const proxyReq = this.#start(req, this.#socket, replica.origin, error => this.#onError(error))
+    const { origin } = replica
+    const proxyReq = this.#start(req, this.#socket, origin, own !== null, e => this.#onError(e))
     this.#proxyReq = proxyReq
     // Before http-proxy's own listener, which writes the head that we clean here.
     proxyReq.prependListener('upgrade', (res, upstreamSocket) => {
@@ -145,6 +164,7 @@ class Upgrading {
     const replica = this.#replica
     const isUnsent = error.syscall === 'connect' || error.syscall === 'getaddrinfo'
     if (replica === null || this.#isOver) return
+    if (error instanceof Fault) return this.#end(error)
     if (isUnsent) this.#options.replicas.rest(replica, Date.now())
     if (isUnsent && this.#exchange.attempts < ATTEMPTS_MAX) {
       replica.inFlight--
@@ -268,6 +288,12 @@ function handshakeOf(
     'websocket',
   ])
   return req
+}
+
+/** One connection for each handshake, as without an agent, but resolved by the guarded look-up. */
+function guardedAgents(addresses: AddressPolicy): Record<string, HttpAgent> {
+  const lookup = guardedLookup(addresses)
+  return { 'http:': new HttpAgent({ lookup }), 'https:': new HttpsAgent({ lookup }) }
 }
 
 function targetOf(origin: string) {

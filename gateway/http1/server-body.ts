@@ -1,4 +1,5 @@
 import type { BodySink, BodySource, Exchange } from '../exchange.ts'
+import { BodyRate } from './server-body-rate.ts'
 import type { ServerConnection } from './server-connection.ts'
 
 /** A request body on its way from the connection to its one consumer. */
@@ -11,6 +12,7 @@ export class RequestBody implements BodySource {
   #isPaused = false
   /** Bytes to come; unknown (Infinity) for a chunked body. */
   left: number
+  readonly rate = new BodyRate()
   isComplete = false
   /** The consumer is gone or never came: what still arrives is dropped. */
   isDropped = false

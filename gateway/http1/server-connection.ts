@@ -16,6 +16,8 @@ export interface ServerTimeouts {
   readonly headMs: number
   /** Between two pieces of a request body, while its consumer wants them. Standard: 30,000. */
   readonly bodyIdleMs: number
+  /** Stretch over which `bodyBytesPerSMin` is looked at. Standard: 20,000. */
+  readonly bodyRateWindowMs: number
   /** Between an answer and the next request. Standard: 65,000. */
   readonly keepAliveMs: number
   /** How long a client may leave a full socket unread. Standard: 60,000. */
@@ -34,6 +36,8 @@ export interface ServerLimits {
   readonly headBytesMax: number
   /** Header fields. Standard: 100. */
   readonly headFieldsMax: number
+  /** Bytes a second of a request body while its consumer wants them; 0: any. Standard: 100. */
+  readonly bodyBytesPerSMin: number
   /** Bytes of a body that nobody read which are dropped before the connection is given up. Standard: 64 KiB. */
   readonly dropBytesMax: number
 }
@@ -55,8 +59,14 @@ export interface ConnectionHost {
   onClosed(connection: ServerConnection): void
 }
 
-/** Pipelined bytes kept behind an exchange; beyond them, and the read they came with, nothing is read. */
+/** Bytes kept that are not wanted yet; beyond them, and the read they came with, nothing is read. */
 const KEPT_BYTES_MAX = 16 * 1024
+
+/**
+ * While nothing is read, a departure is looked for this often: a client that left frees its replica
+ * within a second.
+ */
+const PROBE_MS = 250
 
 /**
  * `idle`: between requests or within a head. `exchange`: a request is being answered or its unread
@@ -79,6 +89,8 @@ export class ServerConnection {
   /** The client leaves earlier answers unread: its next request waits until it has taken them. */
   #isClogged = false
   #isReading = true
+  /** No request has come yet. */
+  #isFresh = true
 
   // Of the head under way.
   #parser: MessageParser | null = null
@@ -125,8 +137,30 @@ export class ServerConnection {
     return this.#phase === 'idle' && this.#headBytes === 0
   }
 
+  /** No request is being served and no answer is still on its way: it may be evicted. */
+  get isQuiet(): boolean {
+    return this.#phase === 'idle' && this.#pending === null && this.#socket.writableLength === 0
+  }
+
+  get isInHead(): boolean {
+    return this.#headBytes > 0
+  }
+
+  get quietSinceTick(): number {
+    const { headMs, keepAliveMs } = this.#host.timeouts
+    // The alarm says it, so that no request has to ask for the time.
+    const waitMs = this.#isFresh || this.isInHead ? headMs : keepAliveMs
+    return this.#alarm.dueTick - Math.ceil(waitMs / this.#host.wheel.tickMs)
+  }
+
   date(): string {
     return this.#host.date()
+  }
+
+  /** Makes room for another one: ends a quiet connection at once. */
+  evict(): void {
+    this.#socket.destroy()
+    this.#close()
   }
 
   /** For a drain: an idle connection ends now, another one with its answer. */
@@ -209,14 +243,17 @@ export class ServerConnection {
         this.#socket.write('HTTP/1.1 100 Continue\r\n\r\n', 'latin1')
       }
     }
-    this.#host.wheel.arm(this.#alarm, this.#host.timeouts.bodyIdleMs)
+    body.rate.restart(performance.now())
+    if (this.#reply?.isStalled !== true) {
+      this.#host.wheel.arm(this.#alarm, this.#host.timeouts.bodyIdleMs)
+    }
     this.#pump()
   }
 
   onBodyPause(body: RequestBody): void {
     if (body !== this.#body || body.isComplete || this.#phase !== 'exchange') return
-    this.#host.wheel.disarm(this.#alarm)
     this.#pauseReading()
+    this.#armProbe()
   }
 
   // Reading.
@@ -275,8 +312,17 @@ export class ServerConnection {
     bytes.copy(kept, before?.length ?? 0, start, end)
     this.#pending = kept
     const isRequestIn = this.#phase === 'exchange' && this.#body?.isComplete !== false
-    if (isRequestIn && kept.length < KEPT_BYTES_MAX) this.#readOn()
-    else this.#pauseReading()
+    if (isRequestIn && kept.length < KEPT_BYTES_MAX) return this.#readOn()
+    this.#pauseReading()
+    this.#armProbe()
+  }
+
+  /**
+   * Where nothing is read, nothing tells that the client has left, so it is looked for now and then.
+   */
+  #armProbe(): void {
+    if (this.#phase !== 'exchange' || this.#hasPeerEnded || this.#reply?.isStalled === true) return
+    this.#host.wheel.arm(this.#alarm, PROBE_MS)
   }
 
   /** Goes on with kept bytes, never within the caller's stack, for it is in the midst of its own work. */
@@ -368,6 +414,7 @@ export class ServerConnection {
     else wheel.disarm(this.#alarm)
     if (head.length !== null) this.#giveBackParser()
     this.#phase = 'exchange'
+    this.#isFresh = false
     this.#isKeepAlive = head.isKeepAlive
     this.#isHttp11 = head.isHttp11
     this.isHeadRequest = head.method === 'HEAD'
@@ -454,7 +501,7 @@ export class ServerConnection {
     // The consumer may have answered, cut or paused meanwhile.
     if (this.#phase !== 'exchange' || this.#body !== body) return at
     if (isLast) {
-      wheel.disarm(this.#alarm)
+      if (this.#reply?.isStalled !== true) wheel.disarm(this.#alarm)
       this.#giveBackParser()
       body.complete()
       if (this.#phase === 'exchange' && this.#body === body && this.#reply === null)
@@ -463,7 +510,13 @@ export class ServerConnection {
       this.#droppedBytes += at - start
       if (this.#droppedBytes > limits.dropBytesMax) this.#linger()
     } else if (body.isFlowing) {
-      wheel.arm(this.#alarm, timeouts.bodyIdleMs)
+      const { bodyBytesPerSMin } = limits
+      const { bodyRateWindowMs } = timeouts
+      if (!body.rate.keepsUp(at - start, performance.now(), bodyRateWindowMs, bodyBytesPerSMin)) {
+        this.#failBody(body, 'the body comes too slowly')
+      } else if (this.#reply?.isStalled !== true) {
+        wheel.arm(this.#alarm, timeouts.bodyIdleMs)
+      }
     }
     return at
   }
@@ -481,13 +534,18 @@ export class ServerConnection {
     }
     if (reply === null) return
     if (this.#hasPeerEnded) this.#host.wheel.arm(this.#alarm, this.#host.timeouts.halfCloseMs)
-    else if (!this.#wantsBody()) this.#host.wheel.disarm(this.#alarm)
+    else if (this.#wantsBody()) this.#host.wheel.arm(this.#alarm, this.#host.timeouts.bodyIdleMs)
+    else this.#host.wheel.disarm(this.#alarm)
     reply.drained()
+    if (!this.#isReading) this.#armProbe()
   }
 
   #onPeerEnd(): void {
     this.#hasPeerEnded = true
-    if (this.#pending === null) this.#onInputOver()
+    const rest = this.#pending?.length ?? 0
+    const body = this.#body
+    const isBodyCut = body !== null && body.length !== null && body.left > rest
+    if (rest === 0 || isBodyCut) this.#onInputOver()
     // What it sent before it closed is answered, as long as it takes the answers.
     else this.#host.wheel.arm(this.#alarm, this.#host.timeouts.halfCloseMs)
   }
@@ -518,14 +576,32 @@ export class ServerConnection {
     const body = this.#body
     if (this.#phase === 'idle' && this.#headBytes > 0) {
       this.#refuse('REQUEST_TIMEOUT', 'head too slow')
+    } else if (this.#phase === 'exchange' && this.#reply?.isStalled === true) {
+      this.reset()
     } else if (this.#phase === 'exchange' && this.#wantsBody() && body?.isDropped === false) {
-      this.#isKeepAlive = false
-      body.fail(new Fault('REQUEST_TIMEOUT', 'the body stalled'))
+      this.#failBody(body, 'the body stalled')
+    } else if (this.#phase === 'exchange' && this.#reply !== null && !this.#hasPeerEnded) {
+      this.#probe()
     } else if (this.#phase === 'idle' && !this.#isClogged) {
       this.#linger()
     } else {
       this.reset()
     }
+  }
+
+  /**
+   * A write of no bytes sends nothing, and fails once a reset has come. A client that closed in order
+   * is noticed when all that it sent before has been read, so a little more of that is read too.
+   */
+  #probe(): void {
+    this.#socket.write('', 'latin1')
+    if ((this.#pending?.length ?? 0) < KEPT_BYTES_MAX) this.#readOn()
+    else this.#armProbe()
+  }
+
+  #failBody(body: RequestBody, reason: string): void {
+    this.#isKeepAlive = false
+    body.fail(new Fault('REQUEST_TIMEOUT', reason))
   }
 
   /** Answers what never becomes an exchange, and ends the connection. */

@@ -535,16 +535,21 @@ t.test('every wait on a client has its time-out', async t => {
 })
 
 t.test('connections are capped in all and per address', async t => {
-  const { dial, server } = await serve(t, echo, {
+  // Busy ones, for an idle one would make room.
+  const busy = 'GET /hangs HTTP/1.1\r\nHost: a\r\n\r\n'
+  const handle = (exchange: Exchange) => {
+    if (exchange.rawTarget === '/') echo(exchange)
+  }
+  const { dial, server, exchanges } = await serve(t, handle, {
     limits: { connectionsMax: 3, connectionsPerAddressMax: 2 },
   })
-  const first = [dial(), dial()]
-  await until(() => server.connectionCount === 2)
+  const first = [dial().write(busy), dial().write(busy)]
+  await until(() => exchanges.length === 2)
   const third = dial()
   await third.closed
   t.equal(server.turnedAway, 1)
-  const other = dial({ localAddress: '127.0.0.2' })
-  await until(() => server.connectionCount === 3)
+  const other = dial({ localAddress: '127.0.0.2' }).write(busy)
+  await until(() => exchanges.length === 3)
   await dial({ localAddress: '127.0.0.3' }).closed
   t.equal(server.turnedAway, 2)
   for (const client of [...first, other]) client.socket.destroy()

@@ -9,6 +9,7 @@ import {
   type ServerLimits,
   type ServerTimeouts,
 } from './server-connection.ts'
+import { chooseEvicted } from './server-eviction.ts'
 import { Llhttp } from './server-llhttp.ts'
 import { DateClock } from './server-reply-head.ts'
 import { Alarm, TimerWheel } from './timer-wheel.ts'
@@ -22,6 +23,8 @@ export interface Http1ServerOptions {
   readonly wheel?: TimerWheel
   readonly timeouts?: Partial<ServerTimeouts>
   readonly limits?: Partial<ServerLimits & AcceptLimits>
+  /** A proxy in front: the cap per address is not for it. Standard: none. */
+  readonly carriesManyClients?: (address: string) => boolean
   /** Hears of requests that were refused before they became an exchange. */
   readonly onRefused?: (fault: Fault, client: Client) => void
 }
@@ -29,11 +32,16 @@ export interface Http1ServerOptions {
 export interface AcceptLimits {
   /** Open connections. Standard: 20,000. */
   readonly connectionsMax: number
-  /** Open connections from one address. Standard: 20,000: behind a load balancer all have one. */
+  /**
+   * Open connections from one address that does not carry many clients. Standard: 10,000, so that one
+   * address cannot take all of them, not even with requests that it never ends.
+   */
   readonly connectionsPerAddressMax: number
 }
 
 const READ_BYTES = 64 * 1024
+/** Of a cap's connections so many are evicted at a time, for to choose them all are looked at. */
+const EVICTED_SHARE = 1 / 256
 
 /** HTTP/1.1 for clients: accepts connections within bounds and lets them go again. */
 export class Http1Server implements ConnectionHost {
@@ -52,6 +60,8 @@ export class Http1Server implements ConnectionHost {
   #onEmpty: (() => void) | null = null
   /** Connections turned away by a cap since the start. */
   turnedAway = 0
+  /** Quiet connections ended to make room for others since the start. */
+  evicted = 0
 
   constructor(options: Http1ServerOptions) {
     this.#options = options
@@ -59,6 +69,7 @@ export class Http1Server implements ConnectionHost {
     this.timeouts = {
       headMs: 10_000,
       bodyIdleMs: 30_000,
+      bodyRateWindowMs: 20_000,
       keepAliveMs: 65_000,
       writeStallMs: 60_000,
       halfCloseMs: 1000,
@@ -68,9 +79,10 @@ export class Http1Server implements ConnectionHost {
     this.limits = {
       headBytesMax: 16 * 1024,
       headFieldsMax: 100,
+      bodyBytesPerSMin: 100,
       dropBytesMax: 64 * 1024,
       connectionsMax: 20_000,
-      connectionsPerAddressMax: 20_000,
+      connectionsPerAddressMax: 10_000,
       ...options.limits,
     }
     this.llhttp = new Llhttp(this.limits.headFieldsMax)
@@ -166,21 +178,41 @@ export class Http1Server implements ConnectionHost {
     const owner = accepted as Socket & { _handle: unknown }
     const handle = owner._handle
     const address = accepted.remoteAddress
-    const { connectionsMax, connectionsPerAddressMax } = this.limits
     // An address is missing where the client left before it was accepted.
     if (handle === null || address === undefined || this.#isDraining) {
       accepted.destroy()
       return
     }
-    const count = this.#perAddress.get(address) ?? 0
-    if (this.#connections.size >= connectionsMax || count >= connectionsPerAddressMax) {
+    if (!this.#hasRoomFor(address)) {
       this.turnedAway++
       accepted.resetAndDestroy()
       return
     }
     owner._handle = null
-    this.#perAddress.set(address, count + 1)
+    this.#perAddress.set(address, (this.#perAddress.get(address) ?? 0) + 1)
     this.#connections.add(new ServerConnection(this, handle, address))
+  }
+
+  /** Prefers ending a quiet connection to refusing a new one. */
+  #hasRoomFor(address: string): boolean {
+    const { connectionsMax, connectionsPerAddressMax } = this.limits
+    const count = this.#perAddress.get(address) ?? 0
+    if (
+      count >= connectionsPerAddressMax &&
+      this.#options.carriesManyClients?.(address) !== true &&
+      !this.#evict(quietOnes(this.#connections, address), connectionsPerAddressMax)
+    ) {
+      return false
+    }
+    if (this.#connections.size < connectionsMax) return true
+    return this.#evict(quietOnes(this.#connections), connectionsMax)
+  }
+
+  #evict(quiet: Iterable<ServerConnection>, cap: number): boolean {
+    const evicted = chooseEvicted(quiet, this.#perAddress, Math.ceil(cap * EVICTED_SHARE))
+    for (const connection of evicted) connection.evict()
+    this.evicted += evicted.length
+    return evicted.length > 0
   }
 
   #retireAll(): void {
@@ -189,5 +221,16 @@ export class Http1Server implements ConnectionHost {
 
   #cutAll(): void {
     for (const connection of [...this.#connections]) connection.reset()
+  }
+}
+
+function* quietOnes(
+  connections: Iterable<ServerConnection>,
+  address?: string,
+): Generator<ServerConnection> {
+  for (const connection of connections) {
+    if (connection.isQuiet && (address === undefined || connection.client.address === address)) {
+      yield connection
+    }
   }
 }

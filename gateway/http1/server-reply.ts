@@ -120,6 +120,11 @@ export class ServerReply implements Reply {
     this.#frame(head, chunk, '')
   }
 
+  /** The client leaves a full socket unread: WRITE_STALL_TIMEOUT_MS runs. */
+  get isStalled(): boolean {
+    return this.#isWaiting
+  }
+
   /** The socket has room again. */
   drained(): void {
     if (!this.#isWaiting) return

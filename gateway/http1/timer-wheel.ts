@@ -4,7 +4,7 @@
  * the alarm stays in its slot and is sorted anew when the slot comes up.
  */
 export class TimerWheel {
-  readonly #tickMs: number
+  readonly tickMs: number
   readonly #slots: Alarm[]
   #interval: NodeJS.Timeout | null = null
   #armed = 0
@@ -18,7 +18,7 @@ export class TimerWheel {
    * @param now monotonic milliseconds; a parameter for tests
    */
   constructor(tickMs = 100, slotCount = 512, now: () => number = () => performance.now()) {
-    this.#tickMs = tickMs
+    this.tickMs = tickMs
     this.#now = now
     this.#slots = Array.from({ length: slotCount }, () => new Alarm(ignore))
   }
@@ -31,7 +31,7 @@ export class TimerWheel {
   /** Sets `alarm` to go off after `ms`, whatever it was set to before. */
   arm(alarm: Alarm, ms: number): void {
     if (this.#armed === 0) this.#startTicking()
-    const dueTick = Math.floor((this.#now() + ms) / this.#tickMs) + 1
+    const dueTick = Math.floor((this.#now() + ms) / this.tickMs) + 1
     alarm.dueTick = dueTick
     if (alarm.isLinked) {
       if (dueTick >= alarm.slotTick) return
@@ -51,7 +51,7 @@ export class TimerWheel {
 
   /** Visits the slots that have come up. The interval calls it; tests may. */
   tick(): void {
-    const current = Math.floor(this.#now() / this.#tickMs)
+    const current = Math.floor(this.#now() / this.tickMs)
     // After a pause longer than one turn (a suspended machine) one turn visits every slot.
     if (current - this.#tick > this.#slots.length) this.#tick = current - this.#slots.length
     while (this.#tick < current) {
@@ -93,9 +93,9 @@ export class TimerWheel {
 
   #startTicking(): void {
     if (this.#interval !== null) return
-    this.#tick = Math.floor(this.#now() / this.#tickMs)
+    this.#tick = Math.floor(this.#now() / this.tickMs)
     // Open sockets keep the process alive, not their time-outs.
-    this.#interval = setInterval(() => this.tick(), this.#tickMs).unref()
+    this.#interval = setInterval(() => this.tick(), this.tickMs).unref()
   }
 
   #stopTicking(): void {

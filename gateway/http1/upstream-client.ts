@@ -1,3 +1,4 @@
+import type { AddressPolicy } from '../../registry/lib/address.ts'
 import type {
   UpstreamCall,
   UpstreamClient,
@@ -17,6 +18,8 @@ export interface Http1UpstreamOptions {
   readonly wheel?: TimerWheel
   readonly timeouts?: Partial<UpstreamTimeouts>
   readonly limits?: Partial<PoolLimits>
+  /** Which addresses may be connected to; absent: all. Looked at on each connect, after the name. */
+  readonly addresses?: AddressPolicy | null
 }
 
 const READ_BYTES = 64 * 1024
@@ -31,12 +34,14 @@ export class Http1UpstreamClient implements UpstreamClient, PoolHost {
   readonly limits: PoolLimits
   readonly readBuffer = Buffer.allocUnsafeSlow(READ_BYTES)
   readonly scratch = new WriteScratch()
+  readonly addresses: AddressPolicy | null
   readonly #pools = new Map<string, OriginPool>()
   #isClosing = false
   #onAllClosed: (() => void) | null = null
 
   constructor(options: Http1UpstreamOptions = {}) {
     this.wheel = options.wheel ?? new TimerWheel()
+    this.addresses = options.addresses ?? null
     this.timeouts = {
       connectMs: 1000,
       headMs: 30_000,

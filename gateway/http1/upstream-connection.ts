@@ -1,4 +1,5 @@
-import { connect, type Socket } from 'node:net'
+import { connect, type LookupFunction, type Socket } from 'node:net'
+import { Fault } from '../../registry/lib/errors.ts'
 import type { BodySource } from '../exchange.ts'
 import type { UpstreamFault } from '../upstream/client.ts'
 import { Alarm, type TimerWheel } from './timer-wheel.ts'
@@ -21,6 +22,13 @@ export interface UpstreamTimeouts {
   readonly bodyIdleMs: number
   /** How long an unused connection is kept; below the app's keep-alive of 65 s. Standard: 55,000. */
   readonly idleMs: number
+}
+
+export interface UpstreamAddress {
+  readonly host: string
+  readonly port: number
+  /** Resolves `host`, and fails with a Fault where an address of it may not be connected to. */
+  readonly lookup?: LookupFunction
 }
 
 /** What a connection needs of its pool. */
@@ -70,21 +78,22 @@ export class UpstreamConnection {
   #isAwaitingDrain = false
 
   /** Connects at once; `call` is sent as soon as that is done. */
-  constructor(host: ConnectionHost, address: { host: string; port: number }, call: Http1Call) {
+  constructor(host: ConnectionHost, address: UpstreamAddress, call: Http1Call) {
     this.#host = host
     this.#call = call
     call.connection = this
     this.#alarm = new Alarm(() => this.#onAlarm())
     this.#socket = connect({
-      host: address.host,
-      port: address.port,
+      ...address,
       noDelay: true,
       onread: { buffer: host.readBuffer, callback: (n, bytes) => this.#onRead(n, bytes as Buffer) },
     })
     this.#socket.on('connect', () => this.#onConnect())
     this.#socket.on('drain', () => this.#onDrain())
     this.#socket.on('end', () => this.#onPeerEnd())
-    this.#socket.on('error', error => this.#fault('reset', error.message))
+    this.#socket.on('error', error => {
+      this.#fault('reset', error.message, error instanceof Fault ? error : undefined)
+    })
     this.#socket.on('close', () => this.#fault('reset', 'connection closed'))
     host.wheel.arm(this.#alarm, host.timeouts.connectMs)
   }
@@ -402,8 +411,10 @@ export class UpstreamConnection {
     this.#close()
     if (call === null) return
     const isReused = this.#served > 0
+    // While it connects nothing but the guarded look-up fails with a Fault.
+    const unsentKind = cause instanceof Fault ? 'refused' : 'connect'
     call.fail({
-      kind: isUnsent ? 'connect' : kind,
+      kind: isUnsent ? unsentKind : kind,
       isUnsent,
       isReused,
       reason,

@@ -1,7 +1,13 @@
+import type { AddressPolicy } from '../../registry/lib/address.ts'
+import { guardedLookup, requireAllowedLiteral } from '../../registry/lib/guarded-socket.ts'
 import type { UpstreamFault } from '../upstream/client.ts'
 import { Alarm } from './timer-wheel.ts'
 import type { Http1Call } from './upstream-call.ts'
-import { type ConnectionHost, UpstreamConnection } from './upstream-connection.ts'
+import {
+  type ConnectionHost,
+  type UpstreamAddress,
+  UpstreamConnection,
+} from './upstream-connection.ts'
 import type { WriteScratch } from './write-scratch.ts'
 
 export interface PoolLimits {
@@ -18,6 +24,8 @@ export interface PoolHost
   extends Pick<ConnectionHost, 'wheel' | 'timeouts' | 'readBuffer' | 'scratch'> {
   readonly limits: PoolLimits
   readonly isClosing: boolean
+  /** Which addresses may be connected to; null: all. */
+  readonly addresses: AddressPolicy | null
   /** The pool holds a connection again: it may have been empty for a moment within `dispatch`. */
   onOpen(pool: OriginPool): void
   /** The pool holds no connection and no call. */
@@ -36,7 +44,7 @@ export class OriginPool implements ConnectionHost {
   readonly readBuffer: Buffer
   readonly scratch: WriteScratch
   readonly #host: PoolHost
-  readonly #address: { host: string; port: number }
+  readonly #address: UpstreamAddress
   readonly #idle: UpstreamConnection[] = []
   readonly #all = new Set<UpstreamConnection>()
   /** In order of arrival, each with its deadline. */
@@ -51,6 +59,7 @@ export class OriginPool implements ConnectionHost {
     this.#address = {
       host: url.hostname.replace(/^\[|\]$/g, ''),
       port: url.port === '' ? 80 : Number(url.port),
+      ...(host.addresses === null ? {} : { lookup: guardedLookup(host.addresses) }),
     }
     this.#host = host
     this.wheel = host.wheel
@@ -100,8 +109,25 @@ export class OriginPool implements ConnectionHost {
   }
 
   #open(call: Http1Call): void {
+    const refusal = this.#refusal()
+    if (refusal !== null) {
+      process.nextTick(failCall, call, { ...unsent('refused', refusal.message), cause: refusal })
+      return this.#reportEmpty()
+    }
     this.#all.add(new UpstreamConnection(this, this.#address, call))
     this.#host.onOpen(this)
+  }
+
+  /** Where the origin is an address and no name, there is no look-up to refuse it. */
+  #refusal(): Error | null {
+    const { addresses } = this.#host
+    if (addresses === null) return null
+    try {
+      requireAllowedLiteral(addresses, this.#address.host)
+      return null
+    } catch (error) {
+      return error as Error
+    }
   }
 
   #enqueue(call: Http1Call): void {

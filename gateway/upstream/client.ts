@@ -44,8 +44,11 @@ export interface UpstreamCall {
 }
 
 export interface UpstreamFault {
-  /** `queue`: every connection to the replica was busy, for too many or for too long. */
-  readonly kind: 'connect' | 'queue' | 'timeout' | 'reset' | 'protocol' | 'request-body'
+  /**
+   * `queue`: every connection to the replica was busy, for too many or for too long. `refused`: the
+   * address may not be connected to (HARDENING B.13); `cause` says which.
+   */
+  readonly kind: 'connect' | 'refused' | 'queue' | 'timeout' | 'reset' | 'protocol' | 'request-body'
   /**
    * True where the replica provably never got a byte of the request (the connection was refused, or
    * never made): only then is any method safe to send again (RFC 9110 section 9.2.2).
@@ -54,6 +57,6 @@ export interface UpstreamFault {
   /** True where the connection had served a request before: a reset may be its idle time-out. */
   readonly isReused: boolean
   readonly reason: string
-  /** What the body's source reported, for `request-body`. */
+  /** What the body's source reported, for `request-body`; the Fault, for `refused`. */
   readonly cause?: Error
 }

@@ -1,6 +1,9 @@
 import { Readable } from 'node:stream'
 import { LRUCache } from 'lru-cache'
 import { type Dispatcher, Pool } from 'undici'
+import type { AddressPolicy } from '../../registry/lib/address.ts'
+import { Fault } from '../../registry/lib/errors.ts'
+import { guardedLookup, requireAllowedLiteral } from '../../registry/lib/guarded-socket.ts'
 import type { BodySource } from '../exchange.ts'
 import { Alarm, TimerWheel } from '../http1/timer-wheel.ts'
 import type {
@@ -23,6 +26,8 @@ export interface UndiciClientOptions {
   readonly queueMax?: number
   /** How long a call waits until it is sent. Standard: 2,000. */
   readonly queueMs?: number
+  /** Which addresses may be connected to; absent: all. */
+  readonly addresses?: AddressPolicy | null
 }
 
 const ORIGINS_MAX = 1024
@@ -51,8 +56,16 @@ export class UndiciClient implements UpstreamClient {
 
   send(origin: string, request: UpstreamRequest, sink: UpstreamSink): UpstreamCall {
     const { pool, gate } = this.#originOf(origin)
-    const queueMs = this.#options.queueMs ?? QUEUE_MS
+    const { addresses, queueMs = QUEUE_MS } = this.#options
     const attempt = new Attempt(request, sink, pool, gate, this.#wheel)
+    if (addresses) {
+      try {
+        requireAllowedLiteral(addresses, new URL(origin).hostname)
+      } catch (error) {
+        process.nextTick(refuse, attempt, error)
+        return attempt
+      }
+    }
     this.#wheel.arm(attempt.alarm, queueMs)
     if (!gate.enter(attempt)) process.nextTick(failQueue, attempt, 'connection queue full')
     return attempt
@@ -77,9 +90,10 @@ export class UndiciClient implements UpstreamClient {
   #originOf(origin: string): Origin {
     const known = this.#origins.get(origin)
     if (known !== undefined) return known
+    const { addresses, connectTimeoutMs } = this.#options
     const pool = new Pool(origin, {
       connections: this.#options.connectionsMax,
-      connect: { timeout: this.#options.connectTimeoutMs },
+      connect: { timeout: connectTimeoutMs, ...(addresses ? guard(addresses) : {}) },
       headersTimeout: this.#options.headTimeoutMs,
       bodyTimeout: this.#options.bodyIdleTimeoutMs,
       keepAliveTimeout: this.#options.keepAliveTimeoutMs,
@@ -145,6 +159,13 @@ class Attempt implements UpstreamCall, Entrant, Dispatcher.DispatchHandler {
     if (this.#isOver) return
     this.#giveUp()
     this.#sink.onFault({ kind: 'queue', isUnsent: true, isReused: false, reason })
+  }
+
+  /** Its address may not be connected to. */
+  refuse(cause: Error): void {
+    if (this.#isOver) return
+    this.#giveUp()
+    this.#sink.onFault(refusedFault(cause))
   }
 
   /** The client's body as the stream that undici reads; it is started when undici asks for bytes. */
@@ -235,6 +256,19 @@ function failQueue(attempt: Attempt, reason: string): void {
   attempt.failQueue(reason)
 }
 
+function refuse(attempt: Attempt, cause: Error): void {
+  attempt.refuse(cause)
+}
+
+/** undici hands what it does not know on to net.connect and tls.connect. */
+function guard(addresses: AddressPolicy): object {
+  return { lookup: guardedLookup(addresses) }
+}
+
+function refusedFault(cause: Error): UpstreamFault {
+  return { kind: 'refused', isUnsent: true, isReused: false, reason: cause.message, cause }
+}
+
 function rawFields(raw: Dispatcher.DispatchController['rawHeaders']): string[] {
   if (!Array.isArray(raw)) return []
   return raw.map(part => (typeof part === 'string' ? part : part.toString('latin1')))
@@ -244,6 +278,7 @@ const TIMEOUT_CODES = new Set(['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT'
 const RESET_CODES = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE'])
 
 function faultOf(error: Error, bodyError: Error | null): UpstreamFault {
+  if (error instanceof Fault && bodyError === null) return refusedFault(error)
   const { code = '', syscall } = error as NodeJS.ErrnoException
   const base = { isUnsent: false, isReused: true, reason: `${code} ${error.message}`.trim() }
   if (bodyError !== null)

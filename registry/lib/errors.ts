@@ -215,9 +215,9 @@ export const ERRORS = {
   },
   TENANT_CONFIG_INVALID: {
     status: 503,
-    blame: 'platform',
+    blame: 'tenant',
     message: 'This tenant is not configured correctly.',
-    check: 'Secrets of the row that do not decrypt, or connection details that are not complete.',
+    check: 'Secrets that do not decrypt, details that are not complete, a host that is refused.',
     retryAfterS: 30,
   },
 
@@ -261,6 +261,13 @@ export const ERRORS = {
     blame: 'platform',
     message: 'The service is restarting.',
     check: 'Nothing: a drain. If it lasts, DRAIN_TIMEOUT_MS.',
+    retryAfterS: 1,
+  },
+  OVERLOADED: {
+    status: 503,
+    blame: 'platform',
+    message: 'The service is busy at the moment.',
+    check: 'doorman_shed_requests_total by reason; CPU of the gateway, IN_FLIGHT_MAX.',
     retryAfterS: 1,
   },
   INTERNAL: {

@@ -1,0 +1,41 @@
+/** A connection on which no request is being served. */
+export interface Quiet {
+  readonly client: { readonly address: string }
+  /** Part of a head has come. */
+  readonly isInHead: boolean
+  /** When it went quiet, or was accepted; in ticks of the timer wheel. */
+  readonly quietSinceTick: number
+}
+
+/**
+ * Who makes room for a new connection where a cap is reached: first of the address that holds the most
+ * connections, so that a flood from one address costs that address alone; there those between two
+ * requests before those within a head, and of these the oldest.
+ *
+ * @param perAddress open connections by address
+ * @param count at most so many: to choose them costs a look at all, so a few go at a time
+ */
+export function chooseEvicted<T extends Quiet>(
+  quiet: Iterable<T>,
+  perAddress: ReadonlyMap<string, number>,
+  count: number,
+): T[] {
+  let heaviest: T[] = []
+  let most = 0
+  for (const one of quiet) {
+    const held = perAddress.get(one.client.address) ?? 0
+    if (held > most) {
+      heaviest = [one]
+      most = held
+    } else if (one.client.address === heaviest[0]?.client.address) {
+      heaviest.push(one)
+    }
+  }
+  heaviest.sort(byAge)
+  return heaviest.slice(0, count)
+}
+
+function byAge(a: Quiet, b: Quiet): number {
+  if (a.isInHead !== b.isInHead) return a.isInHead ? 1 : -1
+  return a.quietSinceTick - b.quietSinceTick
+}
