@@ -114,7 +114,7 @@ for (const [kind, sql] of Object.entries(OLDER)) {
     const env = { TENANT_REGISTRY_DB_URL: url, MASTER_ENCRYPTION_KEY: MASTER }
     const first = await runMigrate(env)
     t.match(first, { code: 0, stderr: '' })
-    t.match(first.stdout, /applied 0001.*applied 0005.*Master key fits/s)
+    t.match(first.stdout, /applied 0001.*applied 0006.*Master key fits/s)
     const before = await shapeOf(client)
     const second = await runMigrate(env)
     t.match(second, { code: 0, stderr: '' })
@@ -131,6 +131,7 @@ for (const [kind, sql] of Object.entries(OLDER)) {
       bucket: { access_key: 'ak', secret_key: 'sk' },
     })
     t.equal((await store.findById(ids[1] as TenantId))?.status, 'suspended')
+    t.equal(tenant.tokenIssuer, null, 'only the platform’s tokens are good for it')
     for (const status of ['maintenance', 'archived'] as const) {
       t.equal((await store.setStatus(tenant.id, status, null))?.status, status)
     }

@@ -4,6 +4,7 @@ import { TenantCache, type TenantCacheOptions } from './cache.ts'
 import { Fault } from './lib/errors.ts'
 import type { ChangeOp } from './store.ts'
 import {
+  type Issuer,
   parseTenantId,
   type Tenant,
   type TenantId,
@@ -28,6 +29,7 @@ function tenantOf(id: TenantId, key: string, version: number, over: Partial<Tena
     plan: null,
     limits: {},
     tokensValidAfterMs: null,
+    tokenIssuer: null,
     schemaVersion: null,
     createdAt: at,
     updatedAt: at,
@@ -37,6 +39,10 @@ function tenantOf(id: TenantId, key: string, version: number, over: Partial<Tena
 
 const byId = (id: TenantId): TenantRef => ({ by: 'id', id })
 const byKey = (key: string): TenantRef => ({ by: 'key', key: key as TenantKey })
+const byIssuer = (issuer: string): TenantRef => ({ by: 'issuer', issuer: issuer as Issuer })
+const withIssuer = (issuer: string) => ({
+  tokenIssuer: { issuer: issuer as Issuer, jwksUrl: 'https://id.example/keys', audience: 'api' },
+})
 const down = () => new Fault('REGISTRY_UNAVAILABLE', 'down')
 
 /** A cache whose clock and whose look-ups the test moves by hand. */
@@ -56,10 +62,12 @@ function setUp(options: Partial<TenantCacheOptions> = {}) {
       for (const deliver of world.held.splice(0)) deliver()
     },
   }
-  const read = (ref: TenantRef) =>
-    ref.by === 'id'
-      ? (world.rows.get(ref.id) ?? null)
-      : ([...world.rows.values()].find(({ key }) => key === ref.key) ?? null)
+  const read = (ref: TenantRef) => {
+    if (ref.by === 'id') return world.rows.get(ref.id) ?? null
+    const isIt = (row: Tenant) =>
+      ref.by === 'key' ? row.key === ref.key : row.tokenIssuer?.issuer === ref.issuer
+    return [...world.rows.values()].find(isIt) ?? null
+  }
   const cache = new TenantCache({
     load: async ref => {
       world.loads += 1
@@ -90,6 +98,78 @@ t.test('one entry per tenant answers by id and by key, from memory', async t => 
   t.equal(await cache.get(byId(ID_A)), tenant)
   t.equal(world.loads, 1)
   t.equal(cache.size, 1)
+})
+
+t.test('a tenant is known by its own issuer, and only for as long as it has it', async t => {
+  const { world, cache, notify } = setUp()
+  const first = tenantOf(ID_A, 'a', 1, withIssuer('one'))
+  world.put(first)
+  t.equal(await cache.get(byId(ID_A)), first)
+  t.equal(cache.peek(byIssuer('one')), first)
+  t.equal(await cache.get(byIssuer('two')), null)
+  const second = tenantOf(ID_A, 'a', 2, withIssuer('two'))
+  world.put(second)
+  notify(second)
+  t.equal(cache.peek(byIssuer('one')), undefined)
+  t.equal(cache.peek(byIssuer('two')), undefined, 'the notice ends that it counted as unknown')
+  t.equal(await cache.get(byIssuer('two')), second)
+  t.equal(await cache.get(byIssuer('one')), null)
+  const none = tenantOf(ID_A, 'a', 3)
+  world.put(none)
+  notify(none)
+  t.equal(await cache.get(byIssuer('two')), null)
+  t.equal(await cache.get(byId(ID_A)), none)
+})
+
+t.test('an issuer that moved to another tenant names that one alone', async t => {
+  const { world, cache } = setUp()
+  world.put(tenantOf(ID_A, 'a', 1, withIssuer('one')))
+  await cache.get(byIssuer('one'))
+  world.put(tenantOf(ID_A, 'a', 2))
+  world.put(tenantOf(ID_B, 'b', 3, withIssuer('one')))
+  // No notice came: B is read for another reason.
+  await cache.get(byId(ID_B))
+  t.equal(cache.peek(byIssuer('one'))?.id, ID_B)
+  t.equal(cache.peek(byId(ID_A)), undefined, 'what is known of A is known to be old')
+})
+
+t.test('unknown issuers cost one look-up in 5 s each, and few at a time', async t => {
+  const { world, cache } = setUp()
+  for (let i = 0; i < 10; i++) t.equal(await cache.get(byIssuer('made-up')), null)
+  t.equal(world.loads, 1)
+  world.isHeld = true
+  const flood = Array.from({ length: 500 }, (_, i) =>
+    cache.get(byIssuer(`flood-${i}`)).catch((error: Fault) => error.code),
+  )
+  await turn()
+  t.equal(world.held.length, 16)
+  world.put(tenantOf(ID_B, 'b', 1))
+  const other = cache.get(byId(ID_B))
+  await turn()
+  t.equal(world.held.length, 17, 'others are looked up meanwhile')
+  world.isHeld = false
+  world.release()
+  t.equal((await other)?.id, ID_B)
+  const outcomes = await Promise.all(flood)
+  t.equal(outcomes.filter(outcome => outcome === null).length, 16)
+  t.equal(outcomes.filter(outcome => outcome === 'REGISTRY_UNAVAILABLE').length, 484)
+  for (let i = 0; i < 6000; i++) await cache.get(byIssuer(`more-${i}`))
+  t.ok(cache.absentSize <= 4096, `${cache.absentSize} are remembered`)
+})
+
+t.test('an issuer that was set while it was looked up is not taken for unknown', async t => {
+  const { world, cache, notify } = setUp()
+  world.isHeld = true
+  const early = cache.get(byIssuer('one'))
+  await turn()
+  const tenant = tenantOf(ID_A, 'a', 1, withIssuer('one'))
+  world.put(tenant)
+  notify(tenant)
+  world.isHeld = false
+  world.release()
+  t.equal(await early, null)
+  t.equal(cache.peek(byIssuer('one')), undefined)
+  t.equal(await cache.get(byIssuer('one')), tenant)
 })
 
 t.test('freshness ends after 60 s, or 5 min while watched', async t => {

@@ -3,6 +3,7 @@ import { Fault } from './lib/errors.ts'
 import type { Log } from './lib/log.ts'
 import type { TenantChange } from './store.ts'
 import {
+  type Issuer,
   parseTenantKey,
   type Tenant,
   type TenantId,
@@ -58,6 +59,11 @@ interface Notice {
 const ABSENT_MAX = 4096
 /** Look-ups at one time; beyond it the Registry is as good as down. */
 const FLIGHTS_MAX = 1024
+/**
+ * The same by issuer. Anybody can make up an `iss`, and no signature is checked before its keys are known: a
+ * flood of them may hold a few of the Registry's connections for a moment each, and no more.
+ */
+const ISSUER_FLIGHTS_MAX = 16
 /** Notices remembered for look-ups that are under way. */
 const NOTICES_MAX = 1024
 /** How often a look-up is repeated because its row changed meanwhile. */
@@ -66,7 +72,7 @@ const RELOADS_MAX = 5
 const STALE_RETRY_MS = 1000
 
 /**
- * The tenants that this gateway knows, by id and by key, one entry per tenant. A row that is not active
+ * The tenants that this gateway knows, by id, by key and by issuer, one entry per tenant. A row that is not active
  * is known like any other; what to do with it is the caller's.
  *
  * A change notice wins over a look-up that was under way when it came: the row read is given out only if it is
@@ -85,16 +91,22 @@ export class TenantCache {
   readonly #entries: LRUCache<TenantId, Entry>
   /** Kept in step with `#entries` by its dispose, so bounded by it. */
   readonly #idByKey = new Map<TenantKey, TenantId>()
+  /** The same for tenants with an identity provider of their own. */
+  readonly #idByIssuer = new Map<Issuer, TenantId>()
   readonly #absentIds = new LRUCache<TenantId, number>({ max: ABSENT_MAX })
   readonly #absentKeys = new LRUCache<TenantKey, number>({ max: ABSENT_MAX })
+  readonly #absentIssuers = new LRUCache<Issuer, number>({ max: ABSENT_MAX })
   readonly #flightsById = new Map<TenantId, Promise<Tenant | null>>()
   readonly #flightsByKey = new Map<TenantKey, Promise<Tenant | null>>()
+  readonly #flightsByIssuer = new Map<Issuer, Promise<Tenant | null>>()
   readonly #noticesById = new LRUCache<TenantId, Notice>({ max: NOTICES_MAX })
   readonly #noticesByKey = new LRUCache<TenantKey, Notice>({ max: NOTICES_MAX })
 
   #currentFreshMs: number
   /** Moves with every read begun or ended and every notice: their order, where clocks are too coarse. */
   #tick = 0
+  /** Tick of the latest notice: it does not say whose issuer it may have changed. */
+  #noticedTick = 0
   /** Ticks of the latest notices dropped from memory; a look-up begun before it must be repeated. */
   #forgottenTick = 0
   /** Entries of an earlier epoch are suspect. */
@@ -114,6 +126,10 @@ export class TenantCache {
       max: options.entriesMax ?? 16_384,
       dispose: ({ tenant }, id) => {
         if (this.#idByKey.get(tenant.key) === id) this.#idByKey.delete(tenant.key)
+        const issuer = tenant.tokenIssuer?.issuer
+        if (issuer !== undefined && this.#idByIssuer.get(issuer) === id) {
+          this.#idByIssuer.delete(issuer)
+        }
       },
       noDisposeOnSet: false,
     })
@@ -123,9 +139,9 @@ export class TenantCache {
     return this.#entries.size
   }
 
-  /** Ids and keys known to be absent, for the gauge. */
+  /** Ids, keys and issuers known to be absent, for the gauge. */
   get absentSize(): number {
-    return this.#absentIds.size + this.#absentKeys.size
+    return this.#absentIds.size + this.#absentKeys.size + this.#absentIssuers.size
   }
 
   /** True while a healthy watch announces changes, so that rows stay fresh for longer. */
@@ -135,7 +151,7 @@ export class TenantCache {
 
   /** The hot path: a tenant, null where there is certainly none, undefined where `get` must look. */
   peek(ref: TenantRef): Tenant | null | undefined {
-    const id = ref.by === 'id' ? ref.id : this.#idByKey.get(ref.key)
+    const id = this.#idOf(ref)
     const entry = id === undefined ? undefined : this.#entries.get(id)
     if (entry !== undefined) {
       const nowMs = this.#now()
@@ -145,7 +161,7 @@ export class TenantCache {
       if (nowMs < entry.retryAtMs && this.#mayServeStale(entry, nowMs)) return entry.tenant
       return undefined
     }
-    const until = ref.by === 'id' ? this.#absentIds.get(ref.id) : this.#absentKeys.get(ref.key)
+    const until = this.#absentUntil(ref)
     return until !== undefined && this.#now() < until ? null : undefined
   }
 
@@ -158,9 +174,10 @@ export class TenantCache {
   get(ref: TenantRef): Promise<Tenant | null> {
     const known = this.peek(ref)
     if (known !== undefined) return Promise.resolve(known)
-    return ref.by === 'id'
-      ? this.#share(this.#flightsById, ref.id, ref)
-      : this.#share(this.#flightsByKey, ref.key, ref)
+    if (ref.by === 'id') return this.#share(this.#flightsById, FLIGHTS_MAX, ref.id, ref)
+    return ref.by === 'key'
+      ? this.#share(this.#flightsByKey, FLIGHTS_MAX, ref.key, ref)
+      : this.#share(this.#flightsByIssuer, ISSUER_FLIGHTS_MAX, ref.issuer, ref)
   }
 
   /** A tenant was inserted, changed or deleted. Late and repeated notices do no harm. */
@@ -172,6 +189,8 @@ export class TenantCache {
     if (key !== null) this.#remember(this.#noticesByKey, key, notice)
     this.#absentIds.delete(id)
     if (key !== null) this.#absentKeys.delete(key)
+    this.#noticedTick = this.#tick
+    if (this.#absentIssuers.size > 0) this.#absentIssuers.clear()
     const entry = this.#entries.peek(id)
     if (entry === undefined) return
     // Not even as a stale row: it is known to be wrong, and the change may be a suspension.
@@ -191,12 +210,23 @@ export class TenantCache {
     this.#noticesByKey.clear()
     this.#absentIds.clear()
     this.#absentKeys.clear()
+    this.#absentIssuers.clear()
   }
 
-  #share<K>(flights: Map<K, Promise<Tenant | null>>, name: K, ref: TenantRef) {
+  #idOf(ref: TenantRef): TenantId | undefined {
+    if (ref.by === 'id') return ref.id
+    return ref.by === 'key' ? this.#idByKey.get(ref.key) : this.#idByIssuer.get(ref.issuer)
+  }
+
+  #absentUntil(ref: TenantRef): number | undefined {
+    if (ref.by === 'id') return this.#absentIds.get(ref.id)
+    return ref.by === 'key' ? this.#absentKeys.get(ref.key) : this.#absentIssuers.get(ref.issuer)
+  }
+
+  #share<K>(flights: Map<K, Promise<Tenant | null>>, max: number, name: K, ref: TenantRef) {
     const shared = flights.get(name)
     if (shared !== undefined) return shared
-    const flight = this.#fetchOrStale(ref, flights.size >= FLIGHTS_MAX).finally(() => {
+    const flight = this.#fetchOrStale(ref, flights.size >= max).finally(() => {
       if (flights.get(name) === flight) flights.delete(name)
     })
     flights.set(name, flight)
@@ -251,6 +281,8 @@ export class TenantCache {
       const notice = this.#noticesById.get(row.id)
       return notice !== undefined && notice.tick > startTick && row.configVersion < notice.version
     }
+    // No notice names an issuer: such an answer stands for this once, and is not kept.
+    if (ref.by === 'issuer') return false
     const notice = ref.by === 'id' ? this.#noticesById.get(ref.id) : this.#noticesByKey.get(ref.key)
     return notice !== undefined && notice.tick > startTick && !notice.isDeleted
   }
@@ -268,6 +300,8 @@ export class TenantCache {
     // Another tenant under this key lost it, or there would not be this row.
     const former = this.#idByKey.get(row.key)
     if (former !== undefined && former !== row.id) this.#entries.delete(former)
+    const issuer = row.tokenIssuer?.issuer
+    if (issuer !== undefined) this.#giveIssuer(issuer, row.id)
     const entry = {
       tenant: row,
       readAtMs: startedAtMs,
@@ -277,11 +311,19 @@ export class TenantCache {
     }
     this.#entries.set(row.id, entry)
     this.#idByKey.set(row.key, row.id)
+    if (issuer !== undefined) this.#idByIssuer.set(issuer, row.id)
     return row
   }
 
+  /** The same for an issuer, which one tenant alone can have. */
+  #giveIssuer(issuer: Issuer, id: TenantId): void {
+    this.#absentIssuers.delete(issuer)
+    const former = this.#idByIssuer.get(issuer)
+    if (former !== undefined && former !== id) this.#entries.delete(former)
+  }
+
   #storeAbsent(ref: TenantRef, startTick: number): Tenant | null {
-    const id = ref.by === 'id' ? ref.id : this.#idByKey.get(ref.key)
+    const id = this.#idOf(ref)
     const present = id === undefined ? undefined : this.#entries.peek(id)
     if (id !== undefined && present !== undefined) {
       // Read by another look-up while this one was under way, which proves neither right.
@@ -290,12 +332,13 @@ export class TenantCache {
     }
     const untilMs = this.#now() + this.#negativeMs
     if (ref.by === 'id') this.#absentIds.set(ref.id, untilMs)
-    else this.#absentKeys.set(ref.key, untilMs)
+    else if (ref.by === 'key') this.#absentKeys.set(ref.key, untilMs)
+    else if (this.#noticedTick < startTick) this.#absentIssuers.set(ref.issuer, untilMs)
     return null
   }
 
   #stale(ref: TenantRef): Tenant | null {
-    const id = ref.by === 'id' ? ref.id : this.#idByKey.get(ref.key)
+    const id = this.#idOf(ref)
     const entry = id === undefined ? undefined : this.#entries.get(id)
     const nowMs = this.#now()
     if (entry === undefined || !this.#mayServeStale(entry, nowMs)) return null

@@ -13,6 +13,9 @@ export const FIND_BY_KEY = `
   SELECT ${TENANT_COLUMNS} FROM tenants WHERE lower(tenant_key::text) = $1
   ORDER BY (tenant_key::text = $1) DESC, id LIMIT 1`
 
+/** Resolve, by the claim `iss` of a token that is not the platform's. Index tenants_token_issuer_unique. */
+export const FIND_BY_ISSUER = `SELECT ${TENANT_COLUMNS} FROM tenants WHERE token_issuer = $1`
+
 /** The CLI's look-up of one tenant, fit to be served or not, by id. Primary key. */
 export const FIND_LISTED_BY_ID = `
   SELECT ${TENANT_COLUMNS}, status_reason FROM tenants WHERE id = $1`
@@ -116,6 +119,12 @@ export const SET_BUCKET = `
   UPDATE tenants SET bucket_provider = $2, bucket_endpoint = $3, bucket_region = $4, bucket_name = $5,
     bucket_prefix = $6, bucket_access_key_encrypted = $7, bucket_secret_key_encrypted = $8
   WHERE id = $1 AND config_version = $9
+  RETURNING ${TENANT_COLUMNS}, status_reason`
+
+/** New identity provider, or none where $2 is null, only onto the version that it was based on ($5). */
+export const SET_ISSUER = `
+  UPDATE tenants SET token_issuer = $2, token_jwks_url = $3, token_audience = $4
+  WHERE id = $1 AND config_version = $5
   RETURNING ${TENANT_COLUMNS}, status_reason`
 
 /**

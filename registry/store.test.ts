@@ -5,7 +5,7 @@ import t from 'tap'
 import { Fault } from './lib/errors.ts'
 import { makeLog } from './lib/log.ts'
 import { RegistryStore } from './store.ts'
-import type { TenantId, TenantKey } from './tenant.ts'
+import type { Issuer, TenantId, TenantIssuer, TenantKey } from './tenant.ts'
 import { newTenant, silent, startTestRegistry } from './test-kit.ts'
 
 const registry = await startTestRegistry()
@@ -164,6 +164,43 @@ t.test('no two tenants reach the same objects of a bucket', async t => {
   t.equal(rekeyed?.tenant?.bucket?.accessKeyEncrypted, 'v1.new', 'its own prefix is no overlap')
   const bare = await store.setBucket(other.id, null, rekeyed?.configVersion ?? 0)
   t.match(bare, { tenant: { bucket: null }, problem: null })
+})
+
+t.test('a tenant’s issuer is set, found and taken away, and no two tenants have one', async t => {
+  const [one, two] = [await store.create(newTenant()), await store.create(newTenant())]
+  t.equal(one.tokenIssuer, null)
+  const issuer: TenantIssuer = {
+    issuer: 'https://id.example/realms/one' as Issuer,
+    jwksUrl: 'https://id.example/realms/one/keys',
+    audience: 'doorman',
+  }
+  const set = await store.setIssuer(one.id, issuer, one.configVersion)
+  t.strictSame(set?.tenant?.tokenIssuer, issuer)
+  t.ok((set?.configVersion ?? 0) > one.configVersion)
+  t.equal((await store.find({ by: 'issuer', issuer: issuer.issuer }))?.id, one.id)
+  t.equal(await store.findByIssuer(`${issuer.issuer}/` as Issuer), null)
+  await rejectsWith(t, store.setIssuer(one.id, null, one.configVersion), 'CONFLICT', /meanwhile/)
+  const taken = store.setIssuer(two.id, issuer, two.configVersion)
+  await rejectsWith(t, taken, 'CONFLICT', /issuer exists already/)
+  for (const wrong of [
+    { issuer: 'with blank' as Issuer },
+    { issuer: '' as Issuer },
+    { issuer: 'x'.repeat(256) as Issuer },
+    { jwksUrl: 'ftp://id.example' },
+    { jwksUrl: '' },
+    { jwksUrl: `https://${'x'.repeat(2100)}` },
+    { audience: '' },
+  ]) {
+    const act = store.setIssuer(two.id, { ...issuer, ...wrong }, two.configVersion)
+    await rejectsWith(t, act, 'VALIDATION_FAILED')
+  }
+  await t.rejects(
+    registry.admin.query('UPDATE tenants SET token_audience = NULL WHERE id = $1', [one.id]),
+    { code: '23514' },
+  )
+  await store.setIssuer(one.id, null, set?.configVersion ?? 0)
+  t.equal((await store.findById(one.id))?.tokenIssuer, null)
+  t.ok(await store.setIssuer(two.id, issuer, two.configVersion), 'and is free again')
 })
 
 t.test('the version moves on every change of anything, and nobody can set it', async t => {

@@ -5,11 +5,13 @@ import type { Log } from './lib/log.ts'
 import { deadlineClient, parsePgUrl, pgConfig } from './lib/pg.ts'
 import * as sql from './store-sql.ts'
 import {
+  type Issuer,
   mayMove,
   parseTenantId,
   TENANT_STATUSES,
   type Tenant,
   type TenantId,
+  type TenantIssuer,
   type TenantKey,
   type TenantMode,
   type TenantRef,
@@ -164,7 +166,8 @@ export class RegistryStore {
   }
 
   async find(ref: TenantRef): Promise<Tenant | null> {
-    return ref.by === 'id' ? this.findById(ref.id) : this.findByKey(ref.key)
+    if (ref.by === 'id') return this.findById(ref.id)
+    return ref.by === 'key' ? this.findByKey(ref.key) : this.findByIssuer(ref.issuer)
   }
 
   async findById(id: TenantId): Promise<Tenant | null> {
@@ -173,6 +176,10 @@ export class RegistryStore {
 
   async findByKey(key: TenantKey): Promise<Tenant | null> {
     return this.#one(sql.FIND_BY_KEY, [key])
+  }
+
+  async findByIssuer(issuer: Issuer): Promise<Tenant | null> {
+    return this.#one(sql.FIND_BY_ISSUER, [issuer])
   }
 
   /** What changed since `cursor`; with null, where to begin, which is a gap by definition. */
@@ -330,6 +337,16 @@ export class RegistryStore {
     return this.#basedOn(await this.#query(sql.SET_BUCKET, values), id)
   }
 
+  /** As `setDb`; null takes the identity provider away. @throws Fault CONFLICT also where another tenant has it */
+  async setIssuer(
+    id: TenantId,
+    issuer: TenantIssuer | null,
+    basedOn: number,
+  ): Promise<ListedTenant | null> {
+    const own = [issuer?.issuer ?? null, issuer?.jwksUrl ?? null, issuer?.audience ?? null]
+    return this.#basedOn(await this.#query(sql.SET_ISSUER, [id, ...own, basedOn]), id)
+  }
+
   async setSchemaVersion(id: TenantId, version: string): Promise<void> {
     await this.#query(sql.SET_SCHEMA_VERSION, [id, version])
   }
@@ -474,8 +491,9 @@ function registryFault(error: unknown): Fault {
   const { message, code } = error as { message?: string; code?: string }
   if (code === '23505') {
     const { constraint } = error as { constraint?: string }
-    const isBucket = constraint === 'tenants_bucket_prefix_unique'
-    return conflict(isBucket ? String(message) : 'a tenant with this key exists already')
+    if (constraint === 'tenants_bucket_prefix_unique') return conflict(String(message))
+    const what = constraint === 'tenants_token_issuer_unique' ? 'issuer' : 'key'
+    return conflict(`a tenant with this ${what} exists already`)
   }
   if (code?.startsWith('23') || code?.startsWith('22')) {
     const reason = String(message)

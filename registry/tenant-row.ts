@@ -1,5 +1,6 @@
 import { Fault } from './lib/errors.ts'
 import {
+  parseIssuer,
   parseTenantId,
   parseTenantKey,
   SSL_MODES,
@@ -14,7 +15,8 @@ export const TENANT_COLUMNS = `
   id, tenant_key, name, mode, status, config_version, db_host, db_port, db_name, db_user,
   db_password_encrypted, db_ssl_mode, db_pool_max, bucket_provider, bucket_endpoint, bucket_region,
   bucket_name, bucket_prefix, bucket_access_key_encrypted, bucket_secret_key_encrypted, app_url,
-  plan, limits, tokens_valid_after, schema_version, created_at, updated_at`
+  plan, limits, tokens_valid_after, schema_version, created_at, updated_at, token_issuer,
+  token_jwks_url, token_audience`
 
 /** A row as node-postgres hands it over. */
 export type TenantRow = Readonly<Record<string, unknown>>
@@ -62,6 +64,8 @@ export function parseTenantRow(row: TenantRow): Tenant {
   if (sslMode !== null && !isSslMode(sslMode)) throw wrong('db_ssl_mode')
   if (limits === null || typeof limits !== 'object' || Array.isArray(limits)) throw wrong('limits')
   const bucketName = optional('bucket_name')
+  const issuer = row.token_issuer == null ? null : parseIssuer(row.token_issuer)
+  if (row.token_issuer != null && issuer === null) throw wrong('token_issuer')
 
   return {
     id,
@@ -94,6 +98,10 @@ export function parseTenantRow(row: TenantRow): Tenant {
     appUrl: optional('app_url'),
     plan: optional('plan'),
     limits: limits as Readonly<Record<string, unknown>>,
+    tokenIssuer:
+      issuer === null
+        ? null
+        : { issuer, jwksUrl: text('token_jwks_url'), audience: text('token_audience') },
     tokensValidAfterMs:
       row.tokens_valid_after === null ? null : moment('tokens_valid_after').getTime(),
     schemaVersion: optional('schema_version'),

@@ -4,10 +4,17 @@ export type TenantId = string & { readonly __brand: 'TenantId' }
 /** A tenant's public name, as typed at login. Only `parseTenantKey` makes one. */
 export type TenantKey = string & { readonly __brand: 'TenantKey' }
 
-/** How a request names its tenant: by id from a token, by key from a login body. */
+/** Claim `iss` of a token, compared byte by byte (RFC 7519 section 4.1.1). Only `parseIssuer` makes one. */
+export type Issuer = string & { readonly __brand: 'Issuer' }
+
+/**
+ * How a request names its tenant: by id from a token, by key from a login body, by issuer from a token
+ * of the tenant's own identity provider.
+ */
 export type TenantRef =
   | { readonly by: 'id'; readonly id: TenantId }
   | { readonly by: 'key'; readonly key: TenantKey }
+  | { readonly by: 'issuer'; readonly issuer: Issuer }
 
 export type TenantMode = 'shared' | 'dedicated'
 
@@ -37,6 +44,15 @@ export function mayMove(from: TenantStatus, to: TenantStatus): boolean {
 /** `disable` is for databases on the same host or in tests; `verify-full` checks the certificate. */
 export const SSL_MODES = ['disable', 'require', 'verify-full'] as const
 export type SslMode = (typeof SSL_MODES)[number]
+
+/** A tenant's own identity provider: its access tokens are good for this tenant and for no other. */
+export interface TenantIssuer {
+  readonly issuer: Issuer
+  /** Where the public keys are. */
+  readonly jwksUrl: string
+  /** Claim `aud` must name it. */
+  readonly audience: string
+}
 
 /** A row of the Registry's `tenants` table as the code sees it; the secrets are still encrypted. */
 export interface Tenant {
@@ -72,6 +88,8 @@ export interface Tenant {
   readonly appUrl: string | null
   readonly plan: string | null
   readonly limits: Readonly<Record<string, unknown>>
+  /** null: only the platform's tokens are good for the tenant. */
+  readonly tokenIssuer: TenantIssuer | null
   /** Tokens issued before it are refused ("sign everyone out"); milliseconds since the epoch. */
   readonly tokensValidAfterMs: number | null
   readonly schemaVersion: string | null
@@ -81,6 +99,8 @@ export interface Tenant {
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 const KEY = /^[a-z0-9][a-z0-9_-]{0,62}$/
+/** As the check of the Registry's column: one spelling, no blanks, no control bytes. */
+const ISSUER = /^[\x21-\x7e]{1,255}$/
 
 /** `text` as a tenant id, or null. Upper case is folded, as PostgreSQL does. */
 export function parseTenantId(text: unknown): TenantId | null {
@@ -94,4 +114,21 @@ export function parseTenantKey(text: unknown): TenantKey | null {
   if (typeof text !== 'string' || text.length > 128) return null
   const key = text.trim().toLowerCase()
   return KEY.test(key) ? (key as TenantKey) : null
+}
+
+/** `text` as an issuer's name, or null. */
+export function parseIssuer(text: unknown): Issuer | null {
+  return typeof text === 'string' && ISSUER.test(text) ? (text as Issuer) : null
+}
+
+/** True where a token that was good under `a` is checked by the very same rules under `b`. */
+export function isSameIssuer(a: TenantIssuer | null, b: TenantIssuer | null): boolean {
+  if (a === b) return true
+  return (
+    a !== null &&
+    b !== null &&
+    a.issuer === b.issuer &&
+    a.jwksUrl === b.jwksUrl &&
+    a.audience === b.audience
+  )
 }
