@@ -70,6 +70,32 @@ t.test('no value shows in a problem', async t => {
   t.notMatch(text.join('\n'), /planted-marker/)
 })
 
+t.test('a JWKS needs its issuer and audience, one place, and TLS in production', async t => {
+  const jwks = {
+    ...GOOD,
+    JWT_JWKS_URL: 'https://id.example/keys',
+    JWT_ISSUER: 'https://id.example',
+    JWT_AUDIENCE: 'api',
+  }
+  t.strictSame(problems({ ...jwks, NODE_ENV: 'production' }), [])
+  t.strictSame(problems({ ...jwks, JWT_ISSUER: '' }), ['JWT_ISSUER is required with a JWKS'])
+  t.strictSame(problems({ ...jwks, JWT_AUDIENCE: '', JWT_ISSUER: '', PORT: 'x' }).length, 3)
+  const file = import.meta.filename
+  t.match(problems({ ...jwks, JWT_JWKS_FILE: file }), [/JWT_JWKS_FILE and JWT_JWKS_URL/])
+  t.strictSame(problems({ ...jwks, JWT_JWKS_URL: '', JWT_JWKS_FILE: file }), [])
+  t.match(problems({ ...jwks, JWT_JWKS_URL: '', JWT_JWKS_FILE: '/no/such' }), [
+    /FILE cannot be read/,
+  ])
+  const plain = { ...jwks, JWT_JWKS_URL: 'http://id.example/keys' }
+  t.strictSame(readGatewayConfig(plain).warnings, ['JWT_JWKS_URL must be https:'])
+  t.strictSame(problems({ ...plain, NODE_ENV: 'production' }), ['JWT_JWKS_URL must be https:'])
+  t.match(problems({ ...GOOD, JWT_JWKS_URL: 'ftp://x' }), [
+    /must be a URL/,
+    /JWT_ISSUER/,
+    /JWT_AUD/,
+  ])
+})
+
 t.test('weak secrets are refused in production and warned of elsewhere', async t => {
   const weak = {
     ...GOOD,

@@ -1,5 +1,5 @@
 import { createPrivateKey } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { accessSync, constants, readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import type { JWK } from 'jose'
 import { z } from 'zod'
@@ -37,6 +37,13 @@ const ENV = {
   JWT_SECRET_ACCESS_TOKEN_PREVIOUS: list(),
   JWT_SECRET_REFRESH_TOKEN: text(),
   JWT_SECRET_REFRESH_TOKEN_PREVIOUS: list(),
+  JWT_ISSUER: text().max(255, 'must be 255 characters at most').optional(),
+  JWT_AUDIENCE: text().optional(),
+  JWT_JWKS_URL: url('https:', 'http:').optional(),
+  JWT_JWKS_FILE: parsed(text().optional(), requireReadable),
+  JWT_JWKS_REFRESH_MS: int(1000, 86_400_000, 300_000),
+  JWT_JWKS_STALE_MS: int(0, 604_800_000, 3_600_000),
+  TENANT_ADDRESS_ALLOW: parsed(list(), makeAddressPolicy),
   JWT_CACHE_ENTRIES: int(1, 10_000_000, 65_536),
   REVOKED_TOKENS_MAX: int(1000, 1_000_000, 100_000),
   EXPIRED_TOKEN_STATUS: int(400, 499, 401),
@@ -46,7 +53,6 @@ const ENV = {
   TENANT_CACHE_TTL_MS: int(100, 3_600_000, 60_000),
   FRONTEND_URL: parsed(list(), readOrigins),
   APP_DOMAIN: text().optional(),
-  TENANT_ADDRESS_ALLOW: parsed(list(), makeAddressPolicy),
   TRUSTED_PROXIES: parsed(list(), makeTrustedProxies),
   HEAD_BYTES_MAX: int(1024, 1_048_576, 16_384),
   HEAD_FIELDS_MAX: int(10, 1000, 100),
@@ -95,16 +101,35 @@ export function readGatewayConfig(env: NodeJS.ProcessEnv): {
   config: GatewayConfig
   warnings: readonly string[]
 } {
-  const weak = weakSecrets(env)
+  const weak = [...weakSecrets(env), ...plainKeySet(env)]
   const isProduction = env.NODE_ENV === 'production'
+  const refused = [...contradictions(env), ...(isProduction ? weak : [])]
+  let config: GatewayConfig
   try {
-    const config = readEnv(ENV, env)
-    if (isProduction && weak.length > 0) throw new EnvError(weak)
-    return { config, warnings: weak }
+    config = readEnv(ENV, env)
   } catch (error) {
-    if (!(error instanceof EnvError) || error.problems === weak || !isProduction) throw error
-    throw new EnvError([...error.problems, ...weak])
+    if (!(error instanceof EnvError)) throw error
+    throw new EnvError([...error.problems, ...refused])
   }
+  if (refused.length > 0) throw new EnvError(refused)
+  return { config, warnings: weak }
+}
+
+/** Variables that are good each by itself and not together. */
+function contradictions(env: NodeJS.ProcessEnv): string[] {
+  const { JWT_JWKS_URL: url = '', JWT_JWKS_FILE: file = '' } = env
+  const problems: string[] = []
+  if (url !== '' && file !== '') problems.push('JWT_JWKS_FILE and JWT_JWKS_URL: one of the two')
+  if (url === '' && file === '') return problems
+  // A provider signs tokens for many: those for someone else must not open this door (RFC 8725 section 3.9).
+  for (const name of ['JWT_ISSUER', 'JWT_AUDIENCE']) {
+    if ((env[name] ?? '') === '') problems.push(`${name} is required with a JWKS`)
+  }
+  return problems
+}
+
+function plainKeySet({ JWT_JWKS_URL: url = '' }: NodeJS.ProcessEnv): string[] {
+  return url.startsWith('http:') ? ['JWT_JWKS_URL must be https:'] : []
 }
 
 function weakSecrets(env: NodeJS.ProcessEnv): string[] {
@@ -152,6 +177,16 @@ function readTenantKey(text: string | undefined): TenantKey | null {
   const key = text === undefined ? null : parseTenantKey(text)
   if (text !== undefined && key === null) throw new Error('must be a tenant key')
   return key
+}
+
+/** Here only whether it can be read at all: the file is read again and again while the gateway runs. */
+function requireReadable(file: string | undefined): string | undefined {
+  try {
+    if (file !== undefined) accessSync(file, constants.R_OK)
+    return file
+  } catch (error) {
+    throw new Error(`cannot be read: ${(error as NodeJS.ErrnoException).code}`)
+  }
 }
 
 function readSigningKey(value: string): JWK {

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type { Principal } from '../registry/context.ts'
-import type { Tenant, TenantRef } from '../registry/tenant.ts'
+import type { Tenant, TenantIssuer, TenantRef } from '../registry/tenant.ts'
 import type { Head } from './headers.ts'
 import type { LoginPass } from './login/login-limit.ts'
 import type { Route } from './route.ts'
@@ -50,6 +50,8 @@ export interface Exchange {
   tokenIssuedAtS: number | null
   /** What the token can be revoked by (`tokenIdOf`); null without a token. */
   tokenId: string | null
+  /** By whose keys the token was verified, where that is the tenant's own identity provider. */
+  tokenIssuer: TenantIssuer | null
   /** What a login body names as its account, in canonical form (never logged); null: nothing. */
   account: string | null
   /** `performance.now()` when the tenant's name was known; of a login, when it was let pass. */
@@ -184,6 +186,7 @@ export function makeExchange(
     tokenIssuedAtS: null,
     tokenId: null,
     account: null,
+    tokenIssuer: null,
     identifiedAt: 0,
     bufferedBody: null,
     loginPass: null,

@@ -9,7 +9,7 @@ import { readCa } from '../registry/lib/ca.ts'
 import { Fault } from '../registry/lib/errors.ts'
 import type { Log } from '../registry/lib/log.ts'
 import { RegistryStore, type TenantChange } from '../registry/store.ts'
-import type { Tenant, TenantId, TenantRef } from '../registry/tenant.ts'
+import { isSameIssuer, type Tenant, type TenantId, type TenantQuery } from '../registry/tenant.ts'
 import { TenantWatch } from '../registry/watch.ts'
 import { makeAccessLog } from './access-log.ts'
 import type { GatewayConfig } from './config.ts'
@@ -28,6 +28,7 @@ import { Overload } from './overload.ts'
 import { Revocations } from './revocation.ts'
 import { makeRouter, type Route } from './route.ts'
 import { ContextHolder } from './sign.ts'
+import { openIssuers } from './token-issuers.ts'
 import { makeUpgrader } from './upgrade.ts'
 import { makeUpstreamClient } from './upstream/make-client.ts'
 import { ReplicaSet } from './upstream/replicas.ts'
@@ -105,7 +106,7 @@ export async function startGateway(
   })
   const cache = new TenantCache({
     // Before the master key is known to be right no tenant is served.
-    load: (ref: TenantRef) =>
+    load: (ref: TenantQuery) =>
       isOpen
         ? store.find(ref)
         : Promise.reject(new Fault('REGISTRY_UNAVAILABLE', 'the Registry was not reached yet')),
@@ -115,8 +116,10 @@ export async function startGateway(
   })
   const recheckSockets = async (id: TenantId) => {
     const tenant = await cache.get({ by: 'id', id })
-    if (tenant?.status !== 'active') sockets.cutTenant(id)
-    else if (tenant.tokensValidAfterMs !== null) sockets.cutTenant(id, tenant.tokensValidAfterMs)
+    if (tenant?.status !== 'active') return sockets.cutTenant(id)
+    if (tenant.tokensValidAfterMs !== null) sockets.cutTenant(id, tenant.tokensValidAfterMs)
+    const { tokenIssuer } = tenant
+    sockets.cutTokens(id, ({ issuer }) => issuer !== null && !isSameIssuer(issuer, tokenIssuer))
   }
   const recheck = (id: TenantId) => {
     // While the Registry is down nothing is known to have changed.
@@ -168,10 +171,12 @@ export async function startGateway(
     cachedTenants: () => cache.size,
     revokedTokens: () => revocations.tokens.size,
     unwrittenRevocations: () => revocations.unwritten,
+    tokenVerifications: () => issuers.verifying,
     isListenerHealthy: () => watch.isHealthy,
     registryContactAgeS: () =>
       watch.lastContactAtMs === null ? 0 : (Date.now() - watch.lastContactAtMs) / 1000,
   })
+  const issuers = openIssuers(config, cache, log, metrics.countKeyRead)
   const keysOf = (secrets: readonly string[]) => secrets.map(secretKey)
   const logExchange = makeAccessLog(log, config.ACCESS_LOG_PERCENT)
   const addressOf = (exchange: Exchange) =>
@@ -189,6 +194,8 @@ export async function startGateway(
         ...config.JWT_SECRET_REFRESH_TOKEN_PREVIOUS,
       ]),
       revoked: revocations.tokens,
+      issuers,
+      tenants: cache,
       verdictsMax: config.JWT_CACHE_ENTRIES,
       loginBodyBytesMax: config.LOGIN_BODY_BYTES_MAX,
       loginBodyDeadlineMs: LOGIN_BODY_DEADLINE_MS,

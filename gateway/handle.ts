@@ -15,9 +15,10 @@ import { checkHandshake } from './handshake.ts'
 import type { Identifier } from './identify/identify.ts'
 import type { LoginGuard } from './login/guard.ts'
 import type { ShedReason } from './overload.ts'
-import { resolve, resolveNow, type TenantSource } from './resolve.ts'
+import { resolve, resolveNow } from './resolve.ts'
 import type { Router } from './route.ts'
 import type { ContextHolder } from './sign.ts'
+import type { TenantSource } from './tenant-source.ts'
 import type { Upgrader } from './upgrade.ts'
 
 /** What the phases need; made once by main. */

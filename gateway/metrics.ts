@@ -15,6 +15,7 @@ export interface Gauges {
   readonly cachedTenants: () => number
   readonly revokedTokens: () => number
   readonly unwrittenRevocations: () => number
+  readonly tokenVerifications: () => number
   readonly isListenerHealthy: () => boolean
   readonly registryContactAgeS: () => number
 }
@@ -24,6 +25,8 @@ export interface GatewayMetrics {
   observe(exchange: Exchange, tookMs: number): void
   /** A request that was refused before it became an exchange. */
   refuse(fault: Fault): void
+  /** A read of an issuer's key set. */
+  countKeyRead(whose: 'platform' | 'tenant', isOk: boolean): void
 }
 
 export function makeMetrics(gauges: Gauges): GatewayMetrics {
@@ -44,6 +47,20 @@ export function makeMetrics(gauges: Gauges): GatewayMetrics {
     help: 'Attempts made after the first one failed',
     registers: [registry],
   })
+  // Errors of `platform`: nobody's new tokens can be checked soon (ISSUER_UNAVAILABLE). Errors of
+  // `tenant`: the log says whose identity provider is down.
+  const keyReads = new Counter({
+    name: 'doorman_token_key_reads_total',
+    help: 'Reads of key sets (JWKS) by whose and outcome',
+    labelNames: ['whose', 'outcome'] as const,
+    registers: [registry],
+  })
+  // Near 128 or 256 for long: somebody sends tokens whose signature does not fit (TOKEN_CHECKS_BUSY).
+  gauge(
+    'doorman_token_verifications',
+    'Verifications of issuers’ tokens under way',
+    gauges.tokenVerifications,
+  )
   // Rises without end: answers hang, or clients read slowly.
   gauge('doorman_requests_in_flight', 'Requests being served', gauges.inFlight)
   // Above OVERLOAD_LOOP_DELAY_MS a growing share is shed: more workers or CPU, or find what blocks.
@@ -140,6 +157,9 @@ export function makeMetrics(gauges: Gauges): GatewayMetrics {
 
   return {
     registry,
+    countKeyRead(whose, isOk) {
+      keyReads.inc({ whose, outcome: isOk ? 'ok' : 'error' })
+    },
     refuse(fault) {
       faults.inc({ code: fault.code })
       tally.observe('none', fault.status, 0, null)

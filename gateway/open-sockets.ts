@@ -1,4 +1,4 @@
-import type { TenantId } from '../registry/tenant.ts'
+import type { TenantId, TenantIssuer } from '../registry/tenant.ts'
 import type { Exchange } from './exchange.ts'
 
 /** What is known of the token that a socket was opened with. */
@@ -9,6 +9,8 @@ export interface SocketToken {
   readonly issuedAtS: number
   /** `exp` in seconds since the epoch; null without a token. */
   readonly expiresAtS: number | null
+  /** The tenant's own identity provider, where the token is of it. */
+  readonly issuer: TenantIssuer | null
 }
 
 interface OpenSocket {
@@ -19,8 +21,9 @@ interface OpenSocket {
   readonly cut: () => void
 }
 
-export function socketTokenOf({ tokenId, tokenIssuedAtS, principal }: Exchange): SocketToken {
-  return { tokenId, issuedAtS: tokenIssuedAtS ?? 0, expiresAtS: principal?.exp ?? null }
+export function socketTokenOf(exchange: Exchange): SocketToken {
+  const { tokenId, tokenIssuedAtS, principal, tokenIssuer: issuer } = exchange
+  return { tokenId, issuedAtS: tokenIssuedAtS ?? 0, expiresAtS: principal?.exp ?? null, issuer }
 }
 
 /** How often expiry is looked at: a socket outlives its token by no more than this. */

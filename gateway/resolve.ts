@@ -1,14 +1,7 @@
 import { Fault } from '../registry/lib/errors.ts'
-import type { Tenant, TenantKey, TenantRef } from '../registry/tenant.ts'
+import { isSameIssuer, type Tenant, type TenantKey, type TenantRef } from '../registry/tenant.ts'
 import type { Exchange } from './exchange.ts'
-
-/** The part of the tenant cache that a request needs. */
-export interface TenantSource {
-  /** The fresh tenant; null: known not to exist; undefined: not known, `get` has to ask the Registry. */
-  peek(ref: TenantRef): Tenant | null | undefined
-  /** @throws Fault REGISTRY_UNAVAILABLE */
-  get(ref: TenantRef): Promise<Tenant | null>
-}
+import type { TenantSource } from './tenant-source.ts'
 
 /** True where the tenant was at hand. False: `resolve` has to wait for the Registry. */
 export function resolveNow(exchange: Exchange, tenants: TenantSource): boolean {
@@ -56,7 +49,11 @@ export function admitTenant(exchange: Exchange, tenant: Tenant | null): Tenant {
     }
     throw new Fault('TENANT_UNAVAILABLE', tenant.status)
   }
-  const { tokenIssuedAtS } = exchange
+  const { tokenIssuedAtS, tokenIssuer } = exchange
+  // Where the row changed since the token was verified by it (HARDENING B.9).
+  if (tokenIssuer !== null && !isSameIssuer(tenant.tokenIssuer, tokenIssuer)) {
+    throw new Fault('TOKEN_INVALID', 'the tenant’s issuer was changed')
+  }
   if (
     tenant.tokensValidAfterMs !== null &&
     tokenIssuedAtS !== null &&

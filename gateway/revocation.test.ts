@@ -351,7 +351,7 @@ t.test(
     const nowS = Date.now() / 1000
     const cut: string[] = []
     const open = (name: string, tenant: TenantId, expiresAtS: number) => {
-      const token = { tokenId: name, issuedAtS: nowS - 60, expiresAtS }
+      const token = { tokenId: name, issuedAtS: nowS - 60, expiresAtS, issuer: null }
       const forget = sockets.add(tenant, token, () => {
         cut.push(name)
         forget()

@@ -9,7 +9,7 @@ import {
   type Tenant,
   type TenantId,
   type TenantKey,
-  type TenantRef,
+  type TenantQuery,
 } from './tenant.ts'
 import { newTenant, silent } from './test-kit.ts'
 
@@ -37,9 +37,9 @@ function tenantOf(id: TenantId, key: string, version: number, over: Partial<Tena
   }
 }
 
-const byId = (id: TenantId): TenantRef => ({ by: 'id', id })
-const byKey = (key: string): TenantRef => ({ by: 'key', key: key as TenantKey })
-const byIssuer = (issuer: string): TenantRef => ({ by: 'issuer', issuer: issuer as Issuer })
+const byId = (id: TenantId): TenantQuery => ({ by: 'id', id })
+const byKey = (key: string): TenantQuery => ({ by: 'key', key: key as TenantKey })
+const byIssuer = (issuer: string): TenantQuery => ({ by: 'issuer', issuer: issuer as Issuer })
 const withIssuer = (issuer: string) => ({
   tokenIssuer: { issuer: issuer as Issuer, jwksUrl: 'https://id.example/keys', audience: 'api' },
 })
@@ -62,7 +62,7 @@ function setUp(options: Partial<TenantCacheOptions> = {}) {
       for (const deliver of world.held.splice(0)) deliver()
     },
   }
-  const read = (ref: TenantRef) => {
+  const read = (ref: TenantQuery) => {
     if (ref.by === 'id') return world.rows.get(ref.id) ?? null
     const isIt = (row: Tenant) =>
       ref.by === 'key' ? row.key === ref.key : row.tokenIssuer?.issuer === ref.issuer
@@ -510,7 +510,7 @@ t.test('property: no interleaving makes the cache forget a notice', async t => {
     const announced = new Map<TenantId, number>()
     const answers: Promise<void>[] = []
     world.isHeld = true
-    const ask = (ref: TenantRef) => {
+    const ask = (ref: TenantQuery) => {
       const floor = new Map(announced)
       answers.push(
         cache.get(ref).then(

@@ -8,12 +8,12 @@ import {
   type Tenant,
   type TenantId,
   type TenantKey,
-  type TenantRef,
+  type TenantQuery,
 } from './tenant.ts'
 
 export interface TenantCacheOptions {
   /** Reads the Registry itself (its primary, so that a read after a notice sees the change). */
-  readonly load: (ref: TenantRef) => Promise<Tenant | null>
+  readonly load: (ref: TenantQuery) => Promise<Tenant | null>
   readonly log: Log
   readonly entriesMax?: number
   /** How long a row counts as known while nobody watches the Registry. */
@@ -150,7 +150,7 @@ export class TenantCache {
   }
 
   /** The hot path: a tenant, null where there is certainly none, undefined where `get` must look. */
-  peek(ref: TenantRef): Tenant | null | undefined {
+  peek(ref: TenantQuery): Tenant | null | undefined {
     const id = this.#idOf(ref)
     const entry = id === undefined ? undefined : this.#entries.get(id)
     if (entry !== undefined) {
@@ -171,7 +171,7 @@ export class TenantCache {
    * @throws Fault REGISTRY_UNAVAILABLE where the Registry is down and the tenant is not known from before,
    * TENANT_CONFIG_INVALID where its row is not fit to be served
    */
-  get(ref: TenantRef): Promise<Tenant | null> {
+  get(ref: TenantQuery): Promise<Tenant | null> {
     const known = this.peek(ref)
     if (known !== undefined) return Promise.resolve(known)
     if (ref.by === 'id') return this.#share(this.#flightsById, FLIGHTS_MAX, ref.id, ref)
@@ -213,17 +213,17 @@ export class TenantCache {
     this.#absentIssuers.clear()
   }
 
-  #idOf(ref: TenantRef): TenantId | undefined {
+  #idOf(ref: TenantQuery): TenantId | undefined {
     if (ref.by === 'id') return ref.id
     return ref.by === 'key' ? this.#idByKey.get(ref.key) : this.#idByIssuer.get(ref.issuer)
   }
 
-  #absentUntil(ref: TenantRef): number | undefined {
+  #absentUntil(ref: TenantQuery): number | undefined {
     if (ref.by === 'id') return this.#absentIds.get(ref.id)
     return ref.by === 'key' ? this.#absentKeys.get(ref.key) : this.#absentIssuers.get(ref.issuer)
   }
 
-  #share<K>(flights: Map<K, Promise<Tenant | null>>, max: number, name: K, ref: TenantRef) {
+  #share<K>(flights: Map<K, Promise<Tenant | null>>, max: number, name: K, ref: TenantQuery) {
     const shared = flights.get(name)
     if (shared !== undefined) return shared
     const flight = this.#fetchOrStale(ref, flights.size >= max).finally(() => {
@@ -233,7 +233,7 @@ export class TenantCache {
     return flight
   }
 
-  async #fetchOrStale(ref: TenantRef, isFull: boolean): Promise<Tenant | null> {
+  async #fetchOrStale(ref: TenantQuery, isFull: boolean): Promise<Tenant | null> {
     try {
       if (isFull) throw new Fault('REGISTRY_UNAVAILABLE', 'too many tenant look-ups at once')
       return await this.#fetch(ref)
@@ -246,7 +246,7 @@ export class TenantCache {
     }
   }
 
-  async #fetch(ref: TenantRef): Promise<Tenant | null> {
+  async #fetch(ref: TenantQuery): Promise<Tenant | null> {
     for (let reload = 0; reload <= RELOADS_MAX; reload++) {
       const startTick = ++this.#tick
       const { epoch, row, startedAtMs } = await this.#read(ref)
@@ -261,7 +261,7 @@ export class TenantCache {
     throw new Fault('REGISTRY_UNAVAILABLE', 'the tenant changes faster than it can be read')
   }
 
-  async #read(ref: TenantRef) {
+  async #read(ref: TenantQuery) {
     const startedAtMs = this.#now()
     const epoch = this.#epoch
     try {
@@ -275,7 +275,7 @@ export class TenantCache {
   }
 
   /** True where a notice came during the read and the row does not show what it announced. */
-  #isOvertaken(ref: TenantRef, row: Tenant | null, startTick: number): boolean {
+  #isOvertaken(ref: TenantQuery, row: Tenant | null, startTick: number): boolean {
     if (this.#forgottenTick > startTick) return true
     if (row !== null) {
       const notice = this.#noticesById.get(row.id)
@@ -322,7 +322,7 @@ export class TenantCache {
     if (former !== undefined && former !== id) this.#entries.delete(former)
   }
 
-  #storeAbsent(ref: TenantRef, startTick: number): Tenant | null {
+  #storeAbsent(ref: TenantQuery, startTick: number): Tenant | null {
     const id = this.#idOf(ref)
     const present = id === undefined ? undefined : this.#entries.peek(id)
     if (id !== undefined && present !== undefined) {
@@ -337,7 +337,7 @@ export class TenantCache {
     return null
   }
 
-  #stale(ref: TenantRef): Tenant | null {
+  #stale(ref: TenantQuery): Tenant | null {
     const id = this.#idOf(ref)
     const entry = id === undefined ? undefined : this.#entries.get(id)
     const nowMs = this.#now()

@@ -14,7 +14,7 @@ import {
   type TenantIssuer,
   type TenantKey,
   type TenantMode,
-  type TenantRef,
+  type TenantQuery,
   type TenantStatus,
 } from './tenant.ts'
 import { parseTenantRow, type TenantRow } from './tenant-row.ts'
@@ -165,7 +165,7 @@ export class RegistryStore {
     this.#pool.on('connect', client => client.on('error', () => {}))
   }
 
-  async find(ref: TenantRef): Promise<Tenant | null> {
+  async find(ref: TenantQuery): Promise<Tenant | null> {
     if (ref.by === 'id') return this.findById(ref.id)
     return ref.by === 'key' ? this.findByKey(ref.key) : this.findByIssuer(ref.issuer)
   }

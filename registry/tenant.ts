@@ -7,14 +7,13 @@ export type TenantKey = string & { readonly __brand: 'TenantKey' }
 /** Claim `iss` of a token, compared byte by byte (RFC 7519 section 4.1.1). Only `parseIssuer` makes one. */
 export type Issuer = string & { readonly __brand: 'Issuer' }
 
-/**
- * How a request names its tenant: by id from a token, by key from a login body, by issuer from a token
- * of the tenant's own identity provider.
- */
+/** How a request names its tenant: by id from a verified token, by key from a login body. */
 export type TenantRef =
   | { readonly by: 'id'; readonly id: TenantId }
   | { readonly by: 'key'; readonly key: TenantKey }
-  | { readonly by: 'issuer'; readonly issuer: Issuer }
+
+/** How a tenant is looked up: also by the issuer that a token claims, before it is verified. */
+export type TenantQuery = TenantRef | { readonly by: 'issuer'; readonly issuer: Issuer }
 
 export type TenantMode = 'shared' | 'dedicated'
 

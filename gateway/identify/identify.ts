@@ -2,12 +2,20 @@ import { encodePrincipal, NO_PRINCIPAL } from '../../registry/context.ts'
 import { Fault } from '../../registry/lib/errors.ts'
 import type { HmacSha256 } from '../../registry/lib/hmac.ts'
 import type { RevokedTokens } from '../../registry/revoked-tokens.ts'
-import { parseTenantKey, type TenantKey } from '../../registry/tenant.ts'
+import {
+  isSameIssuer,
+  parseTenantKey,
+  type TenantKey,
+  type TenantRef,
+} from '../../registry/tenant.ts'
 import { tokenIdOf } from '../../registry/token-id.ts'
 import type { Exchange } from '../exchange.ts'
 import { canonicalAccount } from '../login/subject.ts'
 import { RecentCache } from '../recent.ts'
+import type { TenantSource } from '../tenant-source.ts'
 import { readBody, readFields } from './body.ts'
+import { isIssuedToken } from './issued-token.ts'
+import type { Issuers, Proof } from './issuers.ts'
 import { Sightings } from './sightings.ts'
 import { type Verdict, verifyToken } from './token.ts'
 
@@ -16,6 +24,9 @@ export interface IdentifyOptions {
   readonly accessSecrets: readonly HmacSha256[]
   readonly refreshSecrets: readonly HmacSha256[]
   readonly revoked: RevokedTokens
+  /** For access tokens that an identity provider signed. */
+  readonly issuers: Issuers
+  readonly tenants: TenantSource
   /** Verdicts kept (JWT_CACHE_ENTRIES). */
   readonly verdictsMax: number
   readonly loginBodyBytesMax: number
@@ -30,11 +41,17 @@ interface KnownToken {
   readonly tokenId: string
   /** `version` of the revoked tokens at which this one was not among them. */
   passedAtVersion: number
+  readonly tenantRef: TenantRef
+  /** null: one of our secrets, which stay for as long as the process. */
+  readonly proof: Proof | null
 }
 
 /** Finds the tenant and the user of an exchange, by the credential that its route asks for. */
 export interface Identifier {
-  /** True where it could be done at once: an access token. False: `identify` has to wait for the body. */
+  /**
+   * True where it could be done at once: an access token by our secret, or one that is known. False:
+   * `identify` has to wait, for the body or for an issuer's keys.
+   */
   identifyNow(exchange: Exchange): boolean
   identify(exchange: Exchange): Promise<void>
 }
@@ -52,33 +69,68 @@ export function makeIdentifier(options: IdentifyOptions): Identifier {
   const known = new RecentCache<KnownToken>(options.verdictsMax)
   const sightings = new Sightings(SIGHTINGS)
 
-  function identifyByAccessToken(exchange: Exchange): void {
+  /** False: an issuer's token that is not known, or whose tenant is not. */
+  function identifyByAccessToken(exchange: Exchange): boolean {
     const { authorization } = exchange.head
     if (authorization === null) throw new Fault('TOKEN_MISSING', 'no Authorization field')
     const nowMs = Date.now()
     let token = known.get(authorization)
     if (token === undefined) {
-      const bearer = /^bearer +([^\s]+)$/i.exec(authorization)?.[1]
-      if (bearer === undefined) throw new Fault('TOKEN_MISSING', 'no bearer token')
-      token = know(bearer, verifyToken(bearer, options.accessSecrets, ACCESS_TYPES, nowMs))
+      const bearer = bearerOf(authorization)
+      if (isIssuedToken(bearer)) return false
+      const verdict = verifyToken(bearer, options.accessSecrets, ACCESS_TYPES, nowMs)
+      token = know(bearer, verdict, null)
       if (sightings.isSecond(bearer)) known.set(ownCopy(authorization), token)
     } else if (token.verdict.expiresAtS * 1000 <= nowMs) {
       // Within the clock tolerance a token is verified again each time, and never out of the cache.
       known.delete(authorization)
       return identifyByAccessToken(exchange)
+    } else if (token.proof !== null && !stillStands(token, token.proof)) {
+      return false
     }
+    admit(exchange, token)
+    return true
+  }
+
+  /** False also where the tenant's issuer of today is not at hand. */
+  function stillStands({ tenantRef }: KnownToken, { keySet, key, tenantIssuer }: Proof): boolean {
+    if (!keySet.vouches(key)) return false
+    if (tenantIssuer === null) return true
+    const tenant = options.tenants.peek(tenantRef)
+    return tenant != null && isSameIssuer(tenant.tokenIssuer, tenantIssuer)
+  }
+
+  /** A token that `identifyByAccessToken` could not judge at once. */
+  async function identifyByIssuedToken(exchange: Exchange): Promise<void> {
+    const authorization = exchange.head.authorization as string
+    const held = known.get(authorization)
+    const proof = held?.proof ?? null
+    if (held !== undefined && proof !== null) {
+      // Read again, the tenant may turn out to be the same: then the verdict is as good as before.
+      if (proof.keySet.vouches(proof.key) && proof.tenantIssuer !== null) {
+        const tenant = await options.tenants.get(held.tenantRef)
+        const today = tenant?.tokenIssuer ?? null
+        if (isSameIssuer(today, proof.tenantIssuer)) return admit(exchange, held)
+      }
+      known.delete(authorization)
+    }
+    const bearer = bearerOf(authorization)
+    const verified = await options.issuers.verify(bearer)
+    const token = know(bearer, verified.verdict, verified.proof)
+    if (sightings.isSecond(bearer)) known.set(ownCopy(authorization), token)
     admit(exchange, token)
   }
 
   function admit(exchange: Exchange, token: KnownToken): void {
     // On a hit this compare is all that revocation costs, until another token is revoked.
     if (token.passedAtVersion !== options.revoked.version) refuseRevoked(token, options.revoked)
-    const { verdict, principalText, tokenId } = token
-    exchange.tenantRef = { by: 'id', id: verdict.tenantId }
+    const { verdict, principalText, tokenId, tenantRef, proof } = token
+    exchange.tenantRef = tenantRef
     exchange.principal = verdict.principal
     exchange.principalText = principalText
     exchange.tokenIssuedAtS = verdict.issuedAtS
     exchange.tokenId = tokenId
+    exchange.tokenIssuer = proof === null ? null : proof.tenantIssuer
   }
 
   async function readCredentialBody(exchange: Exchange, names: readonly string[]) {
@@ -102,7 +154,7 @@ export function makeIdentifier(options: IdentifyOptions): Identifier {
     const token = (await readCredentialBody(exchange, [name])).get(name)
     if (token === undefined) throw new Fault('TOKEN_MISSING', `no ${name} in the body`)
     if (typeof token !== 'string') throw new Fault('TOKEN_INVALID', `${name} is not a string`)
-    admit(exchange, know(token, verifyToken(token, secrets, types, Date.now())))
+    admit(exchange, know(token, verifyToken(token, secrets, types, Date.now()), null))
   }
 
   async function identifyByTenantKey(exchange: Exchange): Promise<void> {
@@ -116,9 +168,7 @@ export function makeIdentifier(options: IdentifyOptions): Identifier {
 
   return {
     identifyNow(exchange) {
-      if (exchange.route?.credential !== 'access_token') return false
-      identifyByAccessToken(exchange)
-      return true
+      return exchange.route?.credential === 'access_token' && identifyByAccessToken(exchange)
     },
 
     async identify(exchange) {
@@ -135,7 +185,7 @@ export function makeIdentifier(options: IdentifyOptions): Identifier {
         case 'temp_token':
           return identifyByBodyToken(exchange, 'tempToken', options.accessSecrets, TEMP_TYPES)
         default:
-          return identifyByAccessToken(exchange)
+          return identifyByIssuedToken(exchange)
       }
     },
   }
@@ -149,13 +199,14 @@ function ownCopy(value: string): string {
 /** What fits the app's limit of 4 KiB for the request header, with room for the other parts. */
 const PRINCIPAL_CHARS_MAX = 3500
 
-function know(token: string, verdict: Verdict): KnownToken {
+function know(token: string, verdict: Verdict, proof: Proof | null): KnownToken {
   const principalText = encodePrincipal(verdict.principal)
   if (principalText.length > PRINCIPAL_CHARS_MAX) {
     throw new Fault('TOKEN_INVALID', 'the claims are too long')
   }
   const tokenId = tokenIdOf(verdict.principal.jti, token)
-  return { verdict, principalText, tokenId, passedAtVersion: -1 }
+  const tenantRef = { by: 'id', id: verdict.tenantId } as const
+  return { verdict, principalText, tokenId, tenantRef, proof, passedAtVersion: -1 }
 }
 
 /** @throws Fault TOKEN_INVALID */
@@ -166,6 +217,12 @@ function refuseRevoked(token: KnownToken, revoked: RevokedTokens): void {
     throw new Fault('TOKEN_INVALID', 'revoked')
   }
   token.passedAtVersion = version
+}
+
+function bearerOf(authorization: string): string {
+  const bearer = /^bearer +([^\s]+)$/i.exec(authorization)?.[1]
+  if (bearer === undefined) throw new Fault('TOKEN_MISSING', 'no bearer token')
+  return bearer
 }
 
 /** Body, else header, else query, else subdomain (DESIGN 4.1). */

@@ -18,7 +18,7 @@ export interface Verdict {
 }
 
 /** HARDENING B.8. */
-const TOKEN_BYTES_MAX = 8192
+export const TOKEN_BYTES_MAX = 8192
 const CLOCK_TOLERANCE_S = 30
 const COMPACT_JWS = /^([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]{43})$/
 /** Header members that change what is verified or with what (RFC 7515 section 4.1, RFC 7797). */
@@ -62,12 +62,18 @@ function checkHeader(text: string): void {
   if (goodHeaders.has(text)) return
   const header = parseObject(text)
   if (header.alg !== 'HS256') throw invalid('algorithm is not HS256')
-  if (header.typ !== undefined && !/^(at\+)?jwt$/i.test(String(header.typ))) throw invalid('typ')
-  for (const member of FORBIDDEN_MEMBERS) {
-    if (Object.hasOwn(header, member)) throw invalid(`header member ${member}`)
-  }
+  requirePlainHeader(header)
   if (goodHeaders.size < GOOD_HEADERS_MAX && text.length <= GOOD_HEADER_CHARS_MAX) {
     goodHeaders.add(Buffer.from(text, 'latin1').toString('latin1'))
+  }
+}
+
+/** Types of access tokens (RFC 9068 section 2.1), and nothing that would change how they are verified. */
+export function requirePlainHeader(header: Record<string, unknown>): void {
+  const { typ } = header
+  if (typ !== undefined && !/^(application\/)?(at\+)?jwt$/i.test(String(typ))) throw invalid('typ')
+  for (const member of FORBIDDEN_MEMBERS) {
+    if (Object.hasOwn(header, member)) throw invalid(`header member ${member}`)
   }
 }
 
@@ -85,28 +91,44 @@ function readClaims(
   typesAllowed: readonly (string | null)[],
   nowMs: number,
 ): Verdict {
-  const nowS = nowMs / 1000
-  const { exp, iat, nbf, orig_iat: signedInAt } = claims
-  if (!isTime(exp)) throw invalid('no exp')
-  if (iat !== undefined && !isTime(iat)) throw invalid('iat')
-  if (signedInAt !== undefined && !isTime(signedInAt)) throw invalid('orig_iat')
-  if (nbf !== undefined && (!isTime(nbf) || nbf > nowS + CLOCK_TOLERANCE_S)) throw invalid('nbf')
-  if (iat !== undefined && iat > nowS + CLOCK_TOLERANCE_S) throw invalid('issued in the future')
+  const { exp, issuedAtS } = readTimes(claims, nowMs)
   const type = claims.type ?? null
   if (!typesAllowed.includes(type as string | null)) throw invalid('wrong type of token')
-  if (exp <= nowS - CLOCK_TOLERANCE_S) throw new Fault('TOKEN_EXPIRED', 'exp has passed')
+  requireUnexpired(exp, nowMs)
   const tenantId = parseTenantId(claims.tenant_id)
   if (tenantId === null) throw new Fault('TOKEN_TENANT_MISSING', 'no tenant_id')
   return {
     tenantId,
     principal: readPrincipal(claims, exp),
-    issuedAtS: iat === undefined ? 0 : Math.min(iat, signedInAt ?? iat),
+    issuedAtS,
     expiresAtS: exp,
   }
 }
 
+/**
+ * @returns seconds since the epoch; `issuedAtS` as in `Verdict`, 0 where there is none
+ * @throws Fault TOKEN_INVALID; a token that expired is none of it
+ */
+export function readTimes(
+  { exp, iat, nbf, orig_iat: signedInAt }: Record<string, unknown>,
+  nowMs: number,
+): { exp: number; issuedAtS: number } {
+  const latestS = nowMs / 1000 + CLOCK_TOLERANCE_S
+  if (!isTime(exp)) throw invalid('no exp')
+  if (iat !== undefined && !isTime(iat)) throw invalid('iat')
+  if (signedInAt !== undefined && !isTime(signedInAt)) throw invalid('orig_iat')
+  if (nbf !== undefined && (!isTime(nbf) || nbf > latestS)) throw invalid('nbf')
+  if (iat !== undefined && iat > latestS) throw invalid('issued in the future')
+  return { exp, issuedAtS: iat === undefined ? 0 : Math.min(iat, signedInAt ?? iat) }
+}
+
+/** @throws Fault TOKEN_EXPIRED */
+export function requireUnexpired(expS: number, nowMs: number): void {
+  if (expS <= nowMs / 1000 - CLOCK_TOLERANCE_S) throw new Fault('TOKEN_EXPIRED', 'exp has passed')
+}
+
 /** Claims are data: they travel as base64url JSON only, never in a header of their own. */
-function readPrincipal(claims: Record<string, unknown>, exp: number): Principal {
+export function readPrincipal(claims: Record<string, unknown>, exp: number): Principal {
   const { id, email, role_id: roleId, jti } = claims
   return {
     ...(typeof id === 'string' || typeof id === 'number' ? { sub: text(String(id), 'id') } : {}),
@@ -129,7 +151,7 @@ function text(value: string, claim: string): string {
   return value
 }
 
-function parseObject(base64url: string): Record<string, unknown> {
+export function parseObject(base64url: string): Record<string, unknown> {
   let parsed: unknown
   try {
     parsed = JSON.parse(Buffer.from(base64url, 'base64url').toString('utf8'))
@@ -146,6 +168,6 @@ function isTime(value: unknown): value is number {
   return typeof value === 'number' && Number.isFinite(value) && value >= 0
 }
 
-function invalid(reason: string): Fault {
+export function invalid(reason: string): Fault {
   return new Fault('TOKEN_INVALID', reason)
 }

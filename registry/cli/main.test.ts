@@ -253,6 +253,33 @@ t.test('a row that an older tool left half empty is shown, suspended and mended'
   await registry.admin.query(`DELETE FROM tenants WHERE tenant_key = 'Half'`)
 })
 
+t.test('an identity provider of a tenant’s own is set, shown and taken away', async t => {
+  const issuer = '--issuer https://id.acme.example --audience doorman'
+  const keys = '--jwks-url https://id.acme.example/keys'
+  t.match(await run(`set-issuer acme ${issuer} ${keys}`), {
+    code: 0,
+    out: 'acme has issuer https://id.acme.example\n',
+    err: '',
+  })
+  t.match(JSON.parse((await run('show acme --json')).out), {
+    token_issuer: 'https://id.acme.example',
+    token_jwks_url: 'https://id.acme.example/keys',
+    token_audience: 'doorman',
+  })
+  const taken = await run(`set-issuer one ${issuer} ${keys}`)
+  t.match(taken, { code: 1, err: /tenant with this issuer exists already/ })
+  t.match(await run(`set-issuer one ${issuer}`), { code: 2, err: /jwks_url: / })
+  t.match(await run(`set-issuer one ${issuer} --jwks-url https://u:p@x`), { code: 2, err: /user/ })
+  t.match(await run(`set-issuer one ${issuer} --jwks-url ftp://x`), { code: 2, err: /http/ })
+  const own = { ...env, JWT_ISSUER: 'https://id.acme.example' }
+  t.match(await run(`set-issuer one ${issuer} ${keys}`, '', own), { code: 2, err: /platform/ })
+  const production = { ...env, NODE_ENV: 'production' }
+  const plain = await run(`set-issuer one ${issuer} --jwks-url http://x`, '', production)
+  t.match(plain, { code: 2, err: /https: in production/ })
+  t.match(await run('set-issuer acme --none'), { code: 0, out: 'acme has issuer -\n' })
+  t.equal((await store.findByKey('acme' as TenantKey))?.tokenIssuer, null)
+})
+
 t.test('in production a user is added only where a tenant database may be', async t => {
   const add = 'add-user acme --email prod@acme.example --name P --role-id 1'
   const production = { ...env, NODE_ENV: 'production' }

@@ -3,6 +3,7 @@ import { requireSafeRuntime } from '../lib/runtime.ts'
 import { TENANT_STATUSES, type TenantStatus } from '../tenant.ts'
 import type { BucketFlags, DbFlags, Streams } from './commands.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
+import type { IssuerFlags } from './issuer.ts'
 import type { Session } from './session.ts'
 
 const HELP = `
@@ -23,7 +24,7 @@ Examples:
 Environment: TENANT_REGISTRY_DB_URL, MASTER_ENCRYPTION_KEY, MASTER_ENCRYPTION_KEY_PREVIOUS
 (comma-separated), REGISTRY_DB_SSL_CA and DB_SSL_CA (PEM, or the path of a PEM file). add-user: with
 NODE_ENV=production a database has no loopback, link-local or metadata address unless
-TENANT_ADDRESS_ALLOW lists it.
+TENANT_ADDRESS_ALLOW lists it. set-issuer: JWT_ISSUER is the platform's own issuer, which it refuses.
 
 Exit codes: 0 ok, 1 failure, 2 wrong usage, 3 exists already, 4 no such tenant.`
 
@@ -137,6 +138,20 @@ function makeProgram(streams: Streams, done: (code: ExitCode) => void): Command 
     .option('--none', 'take the bucket away')
     .action((name, flags) =>
       act((session, { setBucket }) => setBucket(session, name, flags, streams)),
+    )
+
+  program
+    .command('set-issuer <KEY|ID>')
+    .description('let an identity provider of the tenant’s own sign its access tokens')
+    .option('--issuer <iss>', 'claim iss of its tokens; no other tenant may have it')
+    .option('--jwks-url <url>', 'where its public keys are')
+    .option('--audience <aud>', 'what claim aud of its tokens must name')
+    .option('--none', 'take it away')
+    .action((name: string, flags: IssuerFlags) =>
+      act(async session => {
+        const { setIssuer } = await import('./issuer.ts')
+        return setIssuer(session, name, flags, streams)
+      }),
     )
 
   program

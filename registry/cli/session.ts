@@ -17,6 +17,10 @@ export interface Session {
   keyring(): Promise<Keyring>
   /** PEM of the CA of the tenant databases. */
   readonly tenantCa: string | undefined
+  /** The platform's own issuer, which no tenant can have. */
+  readonly platformIssuer: string | null
+  /** Keys of identity providers come over TLS alone. */
+  readonly isProduction: boolean
   /** Where tenants' databases may be; null outside production: anywhere. */
   readonly addressPolicy: AddressPolicy | null
 }
@@ -27,6 +31,7 @@ const ENV = {
   DB_SSL_CA: parsed(z.string(), readPem).optional(),
   NODE_ENV: z.string().default('development'),
   TENANT_ADDRESS_ALLOW: parsed(list(), makeAddressPolicy),
+  JWT_ISSUER: z.string().optional(),
   MASTER_ENCRYPTION_KEY: z.string(),
   MASTER_ENCRYPTION_KEY_PREVIOUS: list(),
 }
@@ -37,6 +42,7 @@ export async function withSession<T>(
   work: (session: Session) => Promise<T>,
 ): Promise<T> {
   const read = readEnv(ENV, env)
+  const isProduction = read.NODE_ENV === 'production'
   const { REGISTRY_DB_SSL_CA: ca, DB_SSL_CA: tenantCa } = read
   const store = new RegistryStore({
     url: read.TENANT_REGISTRY_DB_URL,
@@ -60,7 +66,9 @@ export async function withSession<T>(
     return await work({
       store,
       tenantCa,
-      addressPolicy: read.NODE_ENV === 'production' ? read.TENANT_ADDRESS_ALLOW : null,
+      platformIssuer: read.JWT_ISSUER ?? null,
+      isProduction,
+      addressPolicy: isProduction ? read.TENANT_ADDRESS_ALLOW : null,
       keyring: () => {
         keys ??= deriveKeys()
         return keys

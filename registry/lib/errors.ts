@@ -213,6 +213,13 @@ export const ERRORS = {
     check: 'Slow queries of the tenant, db_pool_max, DB_GLOBAL_POOL_MAX.',
     retryAfterS: 1,
   },
+  TENANT_ISSUER_UNAVAILABLE: {
+    status: 503,
+    blame: 'tenant',
+    message: 'The identity provider of this tenant is not available at the moment.',
+    check: 'The JWKS URL of the tenant (CLI show): reachability, certificate, address, content.',
+    retryAfterS: 5,
+  },
   TENANT_CONFIG_INVALID: {
     status: 503,
     blame: 'tenant',
@@ -255,6 +262,20 @@ export const ERRORS = {
     message: 'The service is not available at the moment.',
     check: 'The Registry database: reachability, connections, load.',
     retryAfterS: 2,
+  },
+  ISSUER_UNAVAILABLE: {
+    status: 503,
+    blame: 'platform',
+    message: 'The token cannot be checked at the moment.',
+    check: 'JWT_JWKS_URL or JWT_JWKS_FILE: reachability, certificate, content.',
+    retryAfterS: 5,
+  },
+  TOKEN_CHECKS_BUSY: {
+    status: 503,
+    blame: 'platform',
+    message: 'The service is busy at the moment.',
+    check: 'A flood of tokens whose signature does not fit: whose addresses they come from.',
+    retryAfterS: 1,
   },
   SHUTTING_DOWN: {
     status: 503,
