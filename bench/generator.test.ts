@@ -16,6 +16,7 @@ const job = (kind: Job['kind'], rest: Partial<Job> = {}): Job => ({
   connections: 4,
   seconds: 0.2,
   ratePerS: 0,
+  flood: 0,
   traffic: { ...SMALL_GET, tenants: 10, tokens: 20 },
   ...rest,
 })

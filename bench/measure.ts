@@ -18,6 +18,8 @@ export interface Sample {
   readonly busy: number
   /** Memory of one idle connection, bytes; idle scenario alone. */
   readonly bytesPerConnection: number
+  /** p99 beside the flood over p99 without it; slow-clients scenario alone. */
+  readonly p99Ratio: number
   readonly errors: number
   readonly firstError: string | null
 }
@@ -70,6 +72,25 @@ export async function measureAdded(
   }
 }
 
+/** The same rate without the flood and beside it, one after the other: the difference is the flood's. */
+export async function measureFlooded(
+  generator: Generator,
+  scenario: Scenario,
+  target: Target,
+  ratePerS: number,
+  seconds: number,
+): Promise<Sample> {
+  const alone = { ...jobOf(scenario, target.port, seconds), ratePerS }
+  const base = await runJob(generator, alone, target)
+  const beside = await runJob(generator, { ...alone, flood: scenario.flood }, target)
+  return {
+    ...beside.sample,
+    p50: beside.result.p50 - base.result.p50,
+    p99: beside.result.p99 - base.result.p99,
+    p99Ratio: beside.result.p99 / base.result.p99,
+  }
+}
+
 async function measureIdle(
   generator: Generator,
   scenario: Scenario,
@@ -116,6 +137,7 @@ function sampleOf(result: LoadResult, before: Usage, after: Usage, target: Targe
     rssBytes: target.pid < 0 ? Number.NaN : after.rssBytes,
     busy: spentUs / (result.seconds * 1e6),
     bytesPerConnection: Number.NaN,
+    p99Ratio: Number.NaN,
     errors: result.errors,
     firstError: result.firstError,
   }
@@ -127,5 +149,5 @@ function watch({ pid }: Target): Usage {
 
 function jobOf(scenario: Scenario, port: number, seconds: number): Job {
   const { kind, connections, traffic } = scenario
-  return { kind, port, connections, seconds, ratePerS: 0, traffic }
+  return { kind, port, connections, seconds, ratePerS: 0, flood: 0, traffic }
 }

@@ -1,5 +1,5 @@
 import { checkPeer } from './check.ts'
-import { measure, measureAdded, type Sample, saturation } from './measure.ts'
+import { measure, measureAdded, measureFlooded, type Sample, saturation } from './measure.ts'
 import type { Peer, Running } from './peers/peer.ts'
 import type { PeerResult, ScenarioResult } from './report/results.ts'
 import type { Scenario } from './scenarios/scenario.ts'
@@ -140,5 +140,6 @@ function runRound(
   seconds: number,
 ): Promise<Sample> {
   if (scenario.kind !== 'open') return measure(generator, scenario, running, seconds)
+  if (scenario.flood > 0) return measureFlooded(generator, scenario, running, ratePerS, seconds)
   return measureAdded(generator, scenario, running, upstreamPort, ratePerS, seconds)
 }

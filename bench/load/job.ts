@@ -8,6 +8,8 @@ export interface Job {
   readonly seconds: number
   /** Arrivals per second; for `open` alone. */
   readonly ratePerS: number
+  /** Connections beside the measured ones that never become a request; for `open` alone. */
+  readonly flood: number
   readonly traffic: Traffic
 }
 

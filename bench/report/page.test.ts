@@ -12,6 +12,7 @@ const sample = (cpuUs: number, errors = 0): Sample => ({
   rssBytes: 2 ** 20,
   busy: 0.9,
   bytesPerConnection: Number.NaN,
+  p99Ratio: Number.NaN,
   errors,
   firstError: errors > 0 ? 'status 502' : null,
 })

@@ -28,6 +28,7 @@ const FIGURE_TEXT: Partial<Record<Figure, string>> = {
   cpuUs: 'CPU µs per request',
   p99: 'p99 added, ms',
   bytesPerConnection: 'bytes per idle connection',
+  p99Ratio: 'p99 beside a flood over p99 without',
 }
 
 /** The whole report in one file that asks for nothing else. */

@@ -45,6 +45,7 @@ export type Figure =
   | 'rssBytes'
   | 'busy'
   | 'bytesPerConnection'
+  | 'p99Ratio'
 
 export function figureOf(peer: PeerResult, figure: Figure): Spread | null {
   return spreadOf(peer.samples.map(sample => sample[figure]))

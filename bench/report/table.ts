@@ -26,7 +26,14 @@ export function renderTable(scenario: ScenarioResult): string {
   const rows = scenario.peers.map(peer =>
     peer.failure === null ? renderRow(scenario, peer) : failed(peer),
   )
-  return `\n${scenario.name}: ${scenario.title}\n${align([head, ...rows])}`
+  const table = `\n${scenario.name}: ${scenario.title}\n${align([head, ...rows])}`
+  return [table, ...scenario.peers.flatMap(floodLine)].join('\n')
+}
+
+/** In the slow-clients scenario `added` is over the same proxy without the flood. */
+function floodLine(peer: PeerResult): string[] {
+  const ratio = figureOf(peer, 'p99Ratio')
+  return ratio === null ? [] : [`  ${peer.name}: p99 × ${withSpread(ratio, 1, 2)} beside the flood`]
 }
 
 function renderRow(scenario: ScenarioResult, peer: PeerResult): string[] {

@@ -10,6 +10,7 @@ import { login } from './login.ts'
 import { post1k } from './post-1k.ts'
 import { post64k } from './post-64k.ts'
 import type { Scenario } from './scenario.ts'
+import { slowClients } from './slow-clients.ts'
 import { slowUpstream } from './slow-upstream.ts'
 import { warm } from './warm.ts'
 import { websocket } from './websocket.ts'
@@ -30,6 +31,7 @@ export const SCENARIOS: readonly Scenario[] = [
   websocket,
   churn,
   latency,
+  slowClients,
   latencyEqual,
   idle,
 ]

@@ -7,6 +7,8 @@ export interface Scenario {
   readonly kind: Job['kind']
   readonly connections: number
   readonly traffic: Traffic
+  /** Slow and silent connections beside the measured ones; then latency is compared with that without them. */
+  readonly flood: number
   /** Bytes of the right answer's body at least; the check before timing compares it with the upstream's. */
   readonly answerBytesMin: number
   /** Open loop: half of what each proxy can do itself (default), or half of the reference's for all. */
@@ -31,6 +33,7 @@ export const WARM: Omit<Scenario, 'name' | 'title'> = {
   kind: 'closed',
   connections: 64,
   traffic: SMALL_GET,
+  flood: 0,
   answerBytesMin: 80,
   isMain: false,
 }
