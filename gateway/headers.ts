@@ -115,7 +115,9 @@ export function cleanHeaders(raw: readonly string[], fieldsMax: number): Head {
     if (name.slot === 'connection') connection = join(connection, value)
     // A list over several fields is one list (RFC 9110 section 5.3).
     else if (name.slot === 'forwardedFor') head.forwardedFor = join(head.forwardedFor, value)
-    else if (name.slot !== null) head[name.slot] = value
+    else if (name.slot === 'contentEncoding') {
+      head.contentEncoding = join(head.contentEncoding, value)
+    } else if (name.slot !== null) head[name.slot] = value
     if (name.isForwarded) head.forward.push(spelling, value)
   }
   if (connection !== null) dropListed(head.forward, connection)

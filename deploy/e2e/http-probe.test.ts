@@ -9,6 +9,7 @@ import { own } from './probe/own.ts'
 import { DEVIATIONS, isSmuggling, renderScores, type Scored } from './probe/scores.ts'
 import { smuggling } from './probe/smuggling.ts'
 import { ask, type Reached, RecordingApp, type Seen } from './probe/test-kit.ts'
+import type { Probe } from './probe/verdict.ts'
 
 const SCORES = join(import.meta.dirname, 'probe/SCORES.md')
 const PROBES = [...compliance, ...smuggling, ...malformed, ...own]
@@ -87,6 +88,25 @@ t.test('malformed, ambiguous and rare messages, over raw sockets to the real bin
       }
     },
   )
+
+  t.test('claims are data: no byte of them stands in a field as it is', async t => {
+    const hostile = 'a\r\nx-evil: 1\r\n\r\nGET /evil HTTP/1.1\u010a\u0d0a\u2028\0\ud83d\ude00\x7f'
+    const claims = { id: hostile, email: hostile, role_id: hostile, jti: hostile }
+    const target = '/api/claims'
+    const probe: Probe = { ...(PROBES[0] as Probe), id: 'claims' }
+    const outcome = await ask(gateway.port, probe, { target, token: world.token(acme, claims) })
+    t.equal(outcome.status, 200)
+    const reached = app.reached.filter(request => request.target === target)
+    t.equal(reached.length, 1)
+    const [request] = reached as [Reached]
+    t.notOk(request.fields.some(([name]) => name === 'x-evil'))
+    for (const [name, value] of request.fields) t.match(value, /^[\x20-\x7e]*$/, name)
+    t.equal(await problemOf(request, world, acme.id), null)
+    const binding = request.fields.find(([name]) => name === REQUEST_HEADER)?.[1] ?? ''
+    const principal = JSON.parse(Buffer.from(binding.split('.')[1] ?? '', 'base64url').toString())
+    t.match(principal, { sub: hostile, email: hostile, role_id: hostile, jti: hostile }, 'whole')
+    t.strictSame(app.strays, [])
+  })
 
   t.test('nothing is answered by 500, and the gateway lives', async t => {
     t.notOk(seen.some(({ status }) => status === 500))

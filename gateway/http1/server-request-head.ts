@@ -59,6 +59,7 @@ export function readRequestHead(text: string, parser: MessageParser): RequestHea
     switch (name.length) {
       case 4:
         if (name.toLowerCase() === 'host') {
+          // RFC 9112 section 3.2.
           if (host !== null) return bad('two Host fields')
           host = value
         }
@@ -76,24 +77,28 @@ export function readRequestHead(text: string, parser: MessageParser): RequestHea
         break
       case 13:
         if (name.toLowerCase() === 'authorization') {
+          // Not a list (RFC 9110 section 11.6.2): which one counts is each peer's choice.
           if (hasAuthorization) return bad('two Authorization fields')
           hasAuthorization = true
         }
         break
       case 14:
         if (name.toLowerCase() === 'content-length') {
+          // RFC 9112 section 6.3: no second one, equal or not, and no list.
           if (length !== null || !LENGTH.test(value)) return bad('Content-Length')
           length = Number(value)
         }
         break
       case 17:
         if (name.toLowerCase() === 'transfer-encoding') {
+          // RFC 9112 section 6.1. Nothing but chunked: what we cannot decode we cannot frame.
           if (isChunked || value.toLowerCase() !== 'chunked') return bad('Transfer-Encoding')
           isChunked = true
         }
         break
     }
   }
+  // CL.TE and TE.CL (RFC 9112 section 6.1), and codings that HTTP/1.0 does not know.
   if (isChunked && (length !== null || !isHttp11)) return bad('Transfer-Encoding')
   if (host === null ? isHttp11 : !HOST.test(host)) return bad('Host')
   // HTTP/1.0 knows no expectations (RFC 9110 section 10.1.1).
@@ -102,6 +107,7 @@ export function readRequestHead(text: string, parser: MessageParser): RequestHea
     return { status: 417, reason: 'Expect' }
   }
   const hasBody = isChunked || (length ?? 0) > 0
+  // Where it ends and the other protocol begins is read in two ways (RFC 9110 section 7.8).
   if (parser.isUpgrade && hasBody) return bad('an upgrade with a body')
   return {
     method,

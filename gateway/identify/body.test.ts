@@ -30,6 +30,11 @@ t.test('a second key is refused, however it is spelt', async t => {
     '{"tenant_key":"a","tenant_key":"b"}',
     '{"tenant_key":"a", "tenant_key" : "b"}',
     '{"tenant_key":"a","tenant\\u005fkey":"b"}',
+    '{"tenant_key":"a","\\u0074enant_key":"b"}',
+    '{"x":{"tenant_key":"c"},"tenant_key":"a","tenant_key":null}',
+    '{"tenant_key":"a","TENANT_KEY":"b"}',
+    '{"tenant_key":"a","tenant_\\u212aey":"b"}',
+    '{"Tenant_Key":"b"}',
   ]
   for (const text of twice)
     t.equal(
@@ -38,18 +43,43 @@ t.test('a second key is refused, however it is spelt', async t => {
       text,
     )
   t.equal(
-    code(() => key('tenant_key=a&tenant_key=b', FORM_TYPE)),
-    'BODY_INVALID',
+    key('{"tenant_key":"a","x":{"tenant_key":"b"},"y":["tenant_key"]}'),
+    'a',
+    'nested is data',
   )
+  t.equal(key('{"tenant_key":"a","x":"\\",\\"tenant_key\\":\\"b"}'), 'a', 'a text is data')
+})
+
+t.test('a second key in a form is refused, whichever parser would see it', async t => {
+  const twice = [
+    ...['tenant_key=a&tenant_key=b', 'tenant_key=a&tenant%5Fkey=b', 'tenant_key=a&%74enant_key=b'],
+    ...['tenant_key[]=a', 'tenant_key%5B%5D=a', 'tenant_key=a&tenant_key[0]=b', 'tenant_key[x]=a'],
+    ...['[tenant_key]=a', 'tenant_key=a&[tenant_key]=b', 'tenant_key.x=a', 'tenant.key=a'],
+    ...['tenant+key=a', 'tenant%20key=a', 'tenant[key=a', '+tenant_key=a', 'tenant_key%00x=a'],
+    ...['tenant_key=a;tenant_key=b', 'x=1;tenant_key=b', 'x=1;tenant%5Fkey=b&tenant_key=a'],
+  ]
+  for (const text of twice)
+    t.equal(
+      code(() => key(text, FORM_TYPE)),
+      'BODY_INVALID',
+      text,
+    )
+  t.equal(key('tenant%5Fkey=a', FORM_TYPE), 'a', 'one is one, however it is encoded')
+  t.equal(key('tenant_key=a&password=b;c', FORM_TYPE), 'a', 'a semicolon elsewhere is data')
+  t.equal(key('tenant_key=a&my.tenant_key=b&tenant_keys=c', FORM_TYPE), 'a')
   t.equal(
-    code(() => key('tenant_key[]=a', FORM_TYPE)),
+    code(() => key(`${'a&'.repeat(2000)}tenant_key=a`, FORM_TYPE)),
     'BODY_INVALID',
   )
 })
 
 t.test('prototype names are data', async t => {
   t.equal(key('{"__proto__":{"tenant_key":"evil"}}'), undefined)
+  t.equal(key('{"constructor":{"prototype":{"tenant_key":"evil"}}}'), undefined)
+  t.equal(key('__proto__[tenant_key]=evil', FORM_TYPE), undefined)
   t.equal(({} as Record<string, unknown>).tenant_key, undefined)
+  const names = readFields(Buffer.from('{"a":1}'), JSON_TYPE, null, ['__proto__', 'toString'])
+  t.equal(names.size, 0, 'what is inherited is not in the body')
 })
 
 t.test('depth and number of members are bounded', async t => {
@@ -66,6 +96,12 @@ t.test('depth and number of members are bounded', async t => {
     code(() => key(`{${members}}`)),
     'BODY_INVALID',
   )
+  const inner = Array.from({ length: 400 }, (_, i) => `{"${i * 2 ** 20}":1,"b":{"c":[{}]}}`)
+  t.equal(
+    code(() => key(`{"tenant_key":"a","x":[${inner}]}`)),
+    'BODY_INVALID',
+    'members of all objects count together',
+  )
 })
 
 t.test('what is not a JSON object is refused', async t => {
@@ -80,6 +116,11 @@ t.test('what is not a JSON object is refused', async t => {
     code(() => readFields(Buffer.from([0x7b, 0xff, 0x7d]), JSON_TYPE, null, [])),
     'BODY_INVALID',
   )
+  t.equal(
+    code(() => key('\ufefftenant_key=a', FORM_TYPE)),
+    'BODY_INVALID',
+    'a byte order mark',
+  )
 })
 
 t.test('content types are by list', async t => {
@@ -88,6 +129,13 @@ t.test('content types are by list', async t => {
     'multipart/form-data',
     '',
     'application/json; charset=utf-16',
+    'application/json; charset=utf-8; charset=utf-16',
+    "application/json; charset*=utf-16''x",
+    'application/json; charset',
+    'application/json, text/plain',
+    'application/jsonp',
+    'application/vnd.api+json',
+    'text/json',
   ]) {
     t.equal(
       code(() => key('{}', type)),

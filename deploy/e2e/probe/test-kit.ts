@@ -84,7 +84,8 @@ export class RecordingApp {
 }
 
 function answerTo({ method, fields, body }: Reached): string {
-  const seen = `x-seen: ${fields.map(([name]) => name).join(' ')}\r\n`
+  const nonce = fields.find(([name]) => name === 'x-nonce')?.[1] ?? ''
+  const seen = `x-seen: ${fields.map(([name]) => name).join(' ')}\r\nx-nonce: ${nonce}\r\n`
   if (method === 'OPTIONS') return `HTTP/1.1 204 No Content\r\nallow: GET, POST\r\n${seen}\r\n`
   const content = method === 'POST' ? body : 'OK'
   const type = 'content-type: text/plain\r\n'
