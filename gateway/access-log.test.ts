@@ -60,3 +60,24 @@ t.test('a failure of ours is a warning, one of the client is not', async t => {
   t.strictSame(levels, ['warn', 'info'])
   t.equal(logged(100, [{}], 'warn').length, 0)
 })
+
+t.test('a claim can neither end a line nor hide or forge one', async t => {
+  const lines: string[] = []
+  const log = makeLog('test', 'info', { write: line => void lines.push(line) })
+  const exchange = makeExchange(
+    'GET',
+    '/',
+    [],
+    { address: 'a', isTls: false },
+    null,
+    null as never,
+    null,
+  )
+  const sub = 'a\r\n{"level":"fatal"}\u2028b\u2029c\u202ed\u009b31m\x7fe\u00e4\u{1f600}'
+  makeAccessLog(log, 100)(Object.assign(exchange, { principal: { sub } }), () => 'a', 1)
+  const [line = ''] = lines
+  t.match(line, /^[^\n\r\u2028\u2029\u202e\x7f-\x9f]*\n$/)
+  const { user, level } = JSON.parse(line)
+  t.equal(level, 'info')
+  t.equal(user, 'a\r\n{"level":"fatal"}\\u2028b\\u2029c\\u202ed\\u009b31m\\u007fe\u00e4\u{1f600}')
+})

@@ -33,7 +33,7 @@ function lineOf(exchange: Exchange, address: string, tookMs: number) {
     request_id: exchange.requestId,
     tenant: exchange.tenant?.key,
     tenant_id: exchange.tenant?.id,
-    user: exchange.principal?.sub,
+    user: visible(exchange.principal?.sub),
     method: exchange.method,
     path: exchange.path,
     route: exchange.route?.name,
@@ -49,6 +49,18 @@ function lineOf(exchange: Exchange, address: string, tookMs: number) {
     bytes_in: exchange.bytesIn,
     bytes_out: exchange.bytesOut,
   }
+}
+
+/**
+ * What JSON lets stand in a string and readers of a log take for more than text: line and paragraph
+ * separators (Node's readline ends a line there), C1 controls and DEL (a terminal obeys them), and the
+ * signs that turn the direction of a line (CVE-2021-42574).
+ */
+const UNSEEN = /[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g
+
+/** A claim is whatever the issuer was given: it must not end, hide or forge a line. */
+function visible(claim: string | undefined): string | undefined {
+  return claim?.replace(UNSEEN, char => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`)
 }
 
 function round(ms: number): number {
