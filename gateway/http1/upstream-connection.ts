@@ -7,6 +7,7 @@ import type { Http1Call } from './upstream-call.ts'
 import { ChunkedDecoder } from './upstream-chunked.ts'
 import {
   HeadScanner,
+  INTERIM_MAX,
   parseResponseHead,
   RESPONSE_HEAD_BYTES_MAX,
   type ResponseHead,
@@ -45,9 +46,6 @@ export interface ConnectionHost {
 
 type State = 'connecting' | 'idle' | 'head' | 'body' | 'closed'
 type BodyMode = 'length' | 'chunked' | 'until-close'
-
-/** 1xx answers before the final one; more is an upstream gone mad. */
-const INTERIM_MAX = 16
 
 /**
  * One keep-alive connection to a replica, serving one call at a time. Anything about the answer that

@@ -10,7 +10,9 @@ export interface ResponseHead {
 }
 
 export const RESPONSE_HEAD_BYTES_MAX = 32 * 1024
-const FIELDS_MAX = 200
+export const RESPONSE_FIELDS_MAX = 200
+/** 1xx answers before the final one; more is an upstream gone mad. */
+export const INTERIM_MAX = 16
 
 /**
  * Looks for the end of a head. It works through the bytes once, however they are split, and refuses
@@ -85,7 +87,7 @@ export function parseResponseHead(text: string): ResponseHead | string {
   for (;;) {
     const lineEnd = text.indexOf('\r\n', lineStart)
     if (lineEnd === lineStart) break
-    if (++count > FIELDS_MAX) return 'too many fields'
+    if (++count > RESPONSE_FIELDS_MAX) return 'too many fields'
     const colon = text.indexOf(':', lineStart)
     if (colon < 0 || colon > lineEnd) return 'a field without a colon'
     const name = text.slice(lineStart, colon)

@@ -6,6 +6,7 @@ import { Fault } from '../../registry/lib/errors.ts'
 import { guardedLookup, requireAllowedLiteral } from '../../registry/lib/guarded-socket.ts'
 import type { BodySource } from '../exchange.ts'
 import { Alarm, TimerWheel } from '../http1/timer-wheel.ts'
+import { INTERIM_MAX, RESPONSE_FIELDS_MAX } from '../http1/upstream-response-head.ts'
 import type {
   UpstreamCall,
   UpstreamClient,
@@ -121,6 +122,7 @@ class Attempt implements UpstreamCall, Entrant, Dispatcher.DispatchHandler {
   #bodyError: Error | null = null
   #isOver = false
   #isPaused = false
+  #interims = 0
 
   constructor(
     request: UpstreamRequest,
@@ -202,8 +204,15 @@ class Attempt implements UpstreamCall, Entrant, Dispatcher.DispatchHandler {
   }
 
   onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
-    if (status < 200 || this.#isOver) return
+    if (this.#isOver) return
+    if (status < 200) {
+      if (++this.#interims > INTERIM_MAX) this.#distrust('too many interim answers')
+      return
+    }
     const raw = rawFields(controller.rawHeaders)
+    // undici bounds neither; see upstream-response-head.ts.
+    if (status > 599) return this.#distrust('bad status')
+    if (raw.length > 2 * RESPONSE_FIELDS_MAX) return this.#distrust('too many fields')
     const { method } = this.#request
     this.#sink.onHead(status, raw, contentLength(raw), isBodylessAnswer(method, status))
     if (this.#isPaused) controller.pause()
@@ -240,6 +249,12 @@ class Attempt implements UpstreamCall, Entrant, Dispatcher.DispatchHandler {
 
   abort(): void {
     if (!this.#isOver) this.#giveUp()
+  }
+
+  /** The answer is in doubt: nothing of it is passed on, and its connection ends. */
+  #distrust(reason: string): void {
+    this.#giveUp()
+    this.#sink.onFault({ kind: 'protocol', isUnsent: false, isReused: false, reason })
   }
 
   #giveUp(): void {
