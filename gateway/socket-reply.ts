@@ -34,11 +34,10 @@ export class SocketReply implements Reply {
     const bytes = Buffer.from(body)
     const lines = [`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`]
     for (let i = 0; i < headers.length; i += 2) lines.push(`${headers[i]}: ${headers[i + 1]}`)
-    lines.push(
-      `date: ${new Date().toUTCString()}`,
-      `content-length: ${bytes.length}`,
-      'connection: close',
-    )
+    lines.push(`date: ${new Date().toUTCString()}`)
+    // RFC 9110 section 8.6.
+    if (status !== 204) lines.push(`content-length: ${bytes.length}`)
+    lines.push('connection: close')
     const head = Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1')
     this.#socket.end(Buffer.concat([head, bytes]))
     const timer = setTimeout(() => this.#socket.destroy(), LINGER_MS)

@@ -49,6 +49,15 @@ const oneAnswer = (...statuses: number[]): Rule => ({
 /** Read as one endless chunk, and framed anew behind us: the app sees a body that goes on. */
 const ENDLESS = chunked(`FFFFFFFFFFFFFFFF\r\nhello\r\n${END}${get()}`)
 
+/** One answer without `name`, and the connection ends with it. */
+function endsWithout(name: string): Rule {
+  return {
+    text: `2xx without ${name}, then close; never a second answer`,
+    judge: ({ status, fields, answers, isClosed }) =>
+      answers === 1 && isClosed && status === 204 && !fields.has(name) ? 'pass' : 'fail',
+  }
+}
+
 /** What Http11Probe does not ask: HARDENING section A, published attacks, upgrades. */
 export const own: readonly Probe[] = [
   ...probes('no', refused(), hiddenFraming()),
@@ -319,6 +328,14 @@ export const own: readonly Probe[] = [
       upgrade('Sec-WebSocket-Key: ______________________==', VERSION) + get(),
     ],
     ['two Sec-WebSocket-Keys', null, 'RFC 6455 11.3.1', upgrade(KEY, KEY, VERSION) + get()],
+  ]),
+  ...probes('no', { ...endsWithout('content-length'), isCloseAwaited: true }, [
+    [
+      'OPTIONS * with an upgrade',
+      null,
+      'RFC 9110 8.6',
+      request('OPTIONS * HTTP/1.1', 'Connection: Upgrade', 'Upgrade: h2c') + get(),
+    ],
   ]),
   ...probes('no', oneAnswer(426), [
     ['no Sec-WebSocket-Version', null, 'RFC 6455 4.2.1', upgrade(KEY) + get()],
