@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os'
 import type { JWK } from 'jose'
 import { z } from 'zod'
 import { makeAddressPolicy } from '../registry/lib/address.ts'
+import { readPem } from '../registry/lib/ca.ts'
 import { commonEnv, EnvError, int, list, parsed, port, readEnv, url } from '../registry/lib/env.ts'
 import { parseTenantKey, type TenantKey } from '../registry/tenant.ts'
 import { makeTrustedProxies } from './forwarded.ts'
@@ -71,6 +72,7 @@ const ENV = {
   CLIENT_IDLE_TIMEOUT_MS: int(100, 3_600_000, 75_000),
   IN_FLIGHT_MAX: int(1, 1_000_000, 10_000),
   OVERLOAD_LOOP_DELAY_MS: int(0, 60_000, 250),
+  UPSTREAM_SSL_CA: parsed(text(), readPem).optional(),
   UPSTREAM_CONNECT_TIMEOUT_MS: int(10, 60_000, 1000),
   UPSTREAM_HEAD_TIMEOUT_MS: int(10, 3_600_000, 30_000),
   UPSTREAM_BODY_IDLE_TIMEOUT_MS: int(100, 3_600_000, 300_000),

@@ -234,6 +234,7 @@ export async function startGateway(
       isRevoked: exchange => revocations.isRevoked(exchange),
       ownAddresses,
       handshakeTimeoutMs: config.UPSTREAM_HEAD_TIMEOUT_MS,
+      ca: config.UPSTREAM_SSL_CA,
       log,
     }),
     onFinished(exchange: Exchange) {

@@ -1,6 +1,6 @@
 import { type ClientRequest, Agent as HttpAgent, IncomingMessage } from 'node:http'
 import { Agent as HttpsAgent } from 'node:https'
-import type { Socket } from 'node:net'
+import { isIP, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import httpProxy from 'http-proxy'
 import type { MintedContext } from '../registry/context.ts'
@@ -28,6 +28,8 @@ export interface UpgradeOptions {
   readonly handshakeTimeoutMs: number
   /** Where tenants' own deployments may be (HARDENING B.13); null: anywhere. */
   readonly ownAddresses: AddressPolicy | null
+  /** PEM of the CA that certificates of `https:` replicas must come from; absent: those that Node trusts. */
+  readonly ca?: string | undefined
   readonly log: Log
 }
 
@@ -48,14 +50,10 @@ export function makeUpgrader(options: UpgradeOptions): Upgrader {
   proxy.on('proxyReqWs', (proxyReq, req) => made.set(req, proxyReq))
   // Every call passes its own error callback; this one keeps a late error from being thrown.
   proxy.on('error', error => options.log.debug({ err: error }, 'upgrade error'))
-  const agents = options.ownAddresses === null ? null : guardedAgents(options.ownAddresses)
   const start: Start = (req, socket, origin, isOwn, onError) => {
-    const target = targetOf(origin)
-    if (isOwn && options.ownAddresses !== null) {
-      requireAllowedLiteral(options.ownAddresses, target.host)
-    }
-    const agent = isOwn && agents !== null ? { agent: agents[target.protocol] } : {}
-    proxy.ws(req, socket as Socket, Buffer.alloc(0), { target, ...agent }, onError)
+    const addresses = isOwn ? options.ownAddresses : null
+    const to = connectionTo(origin, addresses, options.ca)
+    proxy.ws(req, socket as Socket, Buffer.alloc(0), to, onError)
     return made.get(req) as ClientRequest
   }
   return (exchange, context, finish) => {
@@ -290,10 +288,27 @@ function handshakeOf(
   return req
 }
 
-/** One connection for each handshake, as without an agent, but resolved by the guarded look-up. */
-function guardedAgents(addresses: AddressPolicy): Record<string, HttpAgent> {
-  const lookup = guardedLookup(addresses)
-  return { 'http:': new HttpAgent({ lookup }), 'https:': new HttpsAgent({ lookup }) }
+/**
+ * Where http-proxy connects to, and how: one connection for each handshake, as without an agent.
+ *
+ * @param addresses which may be connected to; null: any
+ * @throws Fault TENANT_CONFIG_INVALID
+ */
+function connectionTo(
+  origin: string,
+  addresses: AddressPolicy | null,
+  ca: string | undefined,
+): httpProxy.ServerOptions {
+  const target = targetOf(origin)
+  const { protocol, host } = target
+  if (addresses !== null) requireAllowedLiteral(addresses, host)
+  const guard = addresses === null ? {} : { lookup: guardedLookup(addresses) }
+  if (protocol !== 'https:') return { target, agent: new HttpAgent(guard) }
+  // Node takes the name that the certificate must hold from the Host field, which is the client's; an
+  // agent's own options win over it. An address is never sent as a name (RFC 6066 section 3).
+  const servername = isIP(host) === 0 ? host : ''
+  const trust = ca === undefined ? {} : { ca }
+  return { target, secure: true, agent: new HttpsAgent({ ...guard, ...trust, servername }) }
 }
 
 function targetOf(origin: string) {

@@ -35,6 +35,7 @@ export function makeUpstreamClient(
     bodyIdleTimeoutMs: config.UPSTREAM_BODY_IDLE_TIMEOUT_MS,
     keepAliveTimeoutMs: config.UPSTREAM_IDLE_TIMEOUT_MS,
     connectionsMax: config.UPSTREAM_CONNECTIONS_MAX,
+    ca: config.UPSTREAM_SSL_CA,
   })
   return new ClientByScheme(plain, secure)
 }

@@ -1,6 +1,9 @@
-import type { Socket } from 'node:net'
+import { once } from 'node:events'
+import { createServer } from 'node:https'
+import type { AddressInfo, Socket } from 'node:net'
 import t, { type Test } from 'tap'
 import { ANSWERS, FORGED } from '../../deploy/e2e/probe/answers.ts'
+import { makeCertificateAuthority } from '../../deploy/local/certificates.ts'
 import { Inbox, RawServer, Recorder, until } from '../http1/test-kit.ts'
 import type { UpstreamRequest } from './client.ts'
 import { UndiciClient, type UndiciClientOptions } from './undici-client.ts'
@@ -132,4 +135,63 @@ t.test('no answer of an app gone wrong meets the next call', async t => {
     }
     t.equal((await ask('/', 'GET')).body, 'ok', `${id}: the next one`)
   }
+})
+
+t.test('a replica is verified by its origin’s name, whatever Host a request carries', async t => {
+  const ca = makeCertificateAuthority()
+  const hosts: (string | undefined)[] = []
+  let connections = 0
+  const replica = createServer(ca.issue({ names: ['localhost'] }), (req, res) => {
+    hosts.push(req.headers.host)
+    res.end('ok')
+  })
+  replica.on('secureConnection', () => connections++)
+  replica.on('tlsClientError', () => {})
+  replica.listen(0, '127.0.0.1')
+  await once(replica, 'listening')
+  const { port } = replica.address() as AddressInfo
+  t.teardown(() => {
+    replica.close()
+    replica.closeAllConnections()
+  })
+  const ask = async (host: string, trusted: string | undefined, names: string[]) => {
+    const client = new UndiciClient({
+      connectTimeoutMs: 1000,
+      headTimeoutMs: 30_000,
+      bodyIdleTimeoutMs: 30_000,
+      keepAliveTimeoutMs: 30_000,
+      connectionsMax: 1,
+      ca: trusted,
+    })
+    t.teardown(() => client.close())
+    const heard: Recorder[] = []
+    for (const name of names) {
+      const recorder = new Recorder()
+      const request = { ...GET, method: 'POST', headers: ['host', name] }
+      client.send(`https://${host}:${port}`, request, recorder)
+      await recorder.done
+      heard.push(recorder)
+    }
+    return heard
+  }
+  const names = ['localhost', 'gate.example', '127.0.0.1']
+  for (const { status, body } of await ask('localhost', ca.cert, names)) {
+    t.equal(status, 200)
+    t.equal(body, 'ok')
+  }
+  t.strictSame(hosts, names)
+  t.equal(connections, 1, 'another Host is no other replica')
+
+  hosts.length = 0
+  const stranger = makeCertificateAuthority().cert
+  const refused = [
+    ...(await ask('127.0.0.1', ca.cert, ['localhost', '127.0.0.1'])),
+    ...(await ask('localhost', stranger, ['localhost'])),
+    ...(await ask('localhost', undefined, ['localhost'])),
+  ]
+  for (const { fault, heads } of refused) {
+    t.match(fault, { kind: 'connect', isUnsent: true })
+    t.equal(heads, 0)
+  }
+  t.strictSame(hosts, [], 'nothing was sent')
 })

@@ -1,6 +1,7 @@
+import { isIP } from 'node:net'
 import { Readable } from 'node:stream'
 import { LRUCache } from 'lru-cache'
-import { type Dispatcher, Pool } from 'undici'
+import { buildConnector, type Dispatcher, Pool } from 'undici'
 import type { AddressPolicy } from '../../registry/lib/address.ts'
 import { Fault } from '../../registry/lib/errors.ts'
 import { guardedLookup, requireAllowedLiteral } from '../../registry/lib/guarded-socket.ts'
@@ -23,6 +24,8 @@ export interface UndiciClientOptions {
   readonly bodyIdleTimeoutMs: number
   readonly keepAliveTimeoutMs: number
   readonly connectionsMax: number
+  /** PEM of the CA that certificates must come from; absent: those that Node trusts. */
+  readonly ca?: string | undefined
   /** Calls that wait for a connection of one origin. Standard: 1,024. */
   readonly queueMax?: number
   /** How long a call waits until it is sent. Standard: 2,000. */
@@ -38,9 +41,11 @@ const QUEUE_MS = 2000
 interface Origin {
   readonly pool: Pool
   readonly gate: OriginGate
+  /** Who must be on the other side of TLS. */
+  readonly serverName: string
 }
 
-/** Upstream HTTP by undici's dispatch API: one pool for each origin. */
+/** Upstream HTTP by undici's dispatch API: one pool for each origin, its certificate verified. */
 export class UndiciClient implements UpstreamClient {
   readonly #options: UndiciClientOptions
   /** Bounded: each dedicated tenant has an origin of its own. */
@@ -50,18 +55,21 @@ export class UndiciClient implements UpstreamClient {
     dispose: ({ pool }) => void pool.close().catch(() => pool.destroy()),
   })
   readonly #wheel = new TimerWheel()
+  /** Errors from before a connection stood, so that nothing can have been sent on it. */
+  readonly #connectErrors = new WeakSet<Error>()
 
   constructor(options: UndiciClientOptions) {
     this.#options = options
   }
 
   send(origin: string, request: UpstreamRequest, sink: UpstreamSink): UpstreamCall {
-    const { pool, gate } = this.#originOf(origin)
+    const { pool, gate, serverName } = this.#originOf(origin)
     const { addresses, queueMs = QUEUE_MS } = this.#options
-    const attempt = new Attempt(request, sink, pool, gate, this.#wheel)
+    const place = { pool, gate, serverName, connectErrors: this.#connectErrors }
+    const attempt = new Attempt(request, sink, place, this.#wheel)
     if (addresses) {
       try {
-        requireAllowedLiteral(addresses, new URL(origin).hostname)
+        requireAllowedLiteral(addresses, serverName)
       } catch (error) {
         process.nextTick(refuse, attempt, error)
         return attempt
@@ -91,10 +99,10 @@ export class UndiciClient implements UpstreamClient {
   #originOf(origin: string): Origin {
     const known = this.#origins.get(origin)
     if (known !== undefined) return known
-    const { addresses, connectTimeoutMs } = this.#options
+    const serverName = new URL(origin).hostname
     const pool = new Pool(origin, {
       connections: this.#options.connectionsMax,
-      connect: { timeout: connectTimeoutMs, ...(addresses ? guard(addresses) : {}) },
+      connect: this.#makeConnect(serverName),
       headersTimeout: this.#options.headTimeoutMs,
       bodyTimeout: this.#options.bodyIdleTimeoutMs,
       keepAliveTimeout: this.#options.keepAliveTimeoutMs,
@@ -102,10 +110,37 @@ export class UndiciClient implements UpstreamClient {
       allowH2: false,
     })
     const { connectionsMax, queueMax } = this.#options
-    const made = { pool, gate: new OriginGate(connectionsMax, queueMax ?? QUEUE_MAX) }
+    const made = { pool, gate: new OriginGate(connectionsMax, queueMax ?? QUEUE_MAX), serverName }
     this.#origins.set(origin, made)
     return made
   }
+
+  /**
+   * undici takes the name that a certificate must hold from the Host field, which is the client's to choose
+   * here. It is the origin's, whatever a request says.
+   */
+  #makeConnect(serverName: string): buildConnector.connector {
+    const { addresses, ca, connectTimeoutMs } = this.#options
+    const connect = buildConnector({
+      timeout: connectTimeoutMs,
+      allowH2: false,
+      ...(ca === undefined ? {} : { ca }),
+      ...(addresses ? guard(addresses) : {}),
+    })
+    const isAddress = isIP(serverName.replace(/^\[|\]$/g, '')) !== 0
+    return (options, done) => {
+      // An address is checked as such, and is never sent as a name (RFC 6066 section 3).
+      connect({ ...options, servername: isAddress ? '' : serverName }, (...result) => {
+        const [error] = result
+        if (error !== null) this.#connectErrors.add(error)
+        done(...result)
+      })
+    }
+  }
+}
+
+interface Place extends Origin {
+  readonly connectErrors: WeakSet<Error>
 }
 
 /** One request on its way: undici's handler on one side, our sink on the other. */
@@ -114,7 +149,7 @@ class Attempt implements UpstreamCall, Entrant, Dispatcher.DispatchHandler {
   readonly alarm: Alarm
   readonly #request: UpstreamRequest
   readonly #sink: UpstreamSink
-  readonly #pool: Pool
+  readonly #place: Place
   readonly #gate: OriginGate
   readonly #wheel: TimerWheel
   #controller: Dispatcher.DispatchController | null = null
@@ -124,17 +159,11 @@ class Attempt implements UpstreamCall, Entrant, Dispatcher.DispatchHandler {
   #isPaused = false
   #interims = 0
 
-  constructor(
-    request: UpstreamRequest,
-    sink: UpstreamSink,
-    pool: Pool,
-    gate: OriginGate,
-    wheel: TimerWheel,
-  ) {
+  constructor(request: UpstreamRequest, sink: UpstreamSink, place: Place, wheel: TimerWheel) {
     this.#request = request
     this.#sink = sink
-    this.#pool = pool
-    this.#gate = gate
+    this.#place = place
+    this.#gate = place.gate
     this.#wheel = wheel
     this.alarm = new Alarm(() => this.failQueue('no free connection in time'))
   }
@@ -145,15 +174,16 @@ class Attempt implements UpstreamCall, Entrant, Dispatcher.DispatchHandler {
     if (body !== null && !Buffer.isBuffer(body) && body.length !== null) {
       headers.push('content-length', String(body.length))
     }
-    this.#pool.dispatch(
-      {
-        method: method as Dispatcher.HttpMethod,
-        path: target,
-        headers,
-        body: body === null || Buffer.isBuffer(body) ? body : this.#readableOf(body),
-      },
-      this,
-    )
+    const { pool, serverName } = this.#place
+    const options: Dispatcher.DispatchOptions & { readonly servername: string } = {
+      method: method as Dispatcher.HttpMethod,
+      path: target,
+      headers,
+      body: body === null || Buffer.isBuffer(body) ? body : this.#readableOf(body),
+      // Else undici gives its connection up where a request has another Host than the one before.
+      servername: serverName,
+    }
+    pool.dispatch(options, this)
   }
 
   /** It was never sent, and will not be. */
@@ -234,7 +264,8 @@ class Attempt implements UpstreamCall, Entrant, Dispatcher.DispatchHandler {
     this.#gate.leave(this)
     if (this.#isOver) return
     this.#isOver = true
-    this.#sink.onFault(faultOf(error, this.#bodyError))
+    const isConnect = this.#place.connectErrors.has(error)
+    this.#sink.onFault(faultOf(error, this.#bodyError, isConnect))
   }
 
   pause(): void {
@@ -292,13 +323,14 @@ function rawFields(raw: Dispatcher.DispatchController['rawHeaders']): string[] {
 const TIMEOUT_CODES = new Set(['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT'])
 const RESET_CODES = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE'])
 
-function faultOf(error: Error, bodyError: Error | null): UpstreamFault {
+function faultOf(error: Error, bodyError: Error | null, isConnect: boolean): UpstreamFault {
   if (error instanceof Fault && bodyError === null) return refusedFault(error)
-  const { code = '', syscall } = error as NodeJS.ErrnoException
+  const { code = '' } = error as NodeJS.ErrnoException
   const base = { isUnsent: false, isReused: true, reason: `${code} ${error.message}`.trim() }
   if (bodyError !== null)
     return { ...base, kind: 'request-body', reason: bodyError.message, cause: bodyError }
-  if (code === 'UND_ERR_CONNECT_TIMEOUT' || syscall === 'connect' || syscall === 'getaddrinfo') {
+  // TCP, DNS or TLS, a certificate that is refused included.
+  if (isConnect) {
     return { ...base, kind: 'connect', isUnsent: true, isReused: false }
   }
   if (TIMEOUT_CODES.has(code)) return { ...base, kind: 'timeout' }
