@@ -7,7 +7,13 @@ import type { MetricObjectWithValues, MetricValue } from 'prom-client'
  */
 export type ToWorker =
   /** First message, once. `when ready`: others serve already, so a worker that cannot yet stays away. */
-  | { readonly type: 'start'; readonly port: number; readonly listen: 'at once' | 'when ready' }
+  | {
+      readonly type: 'start'
+      readonly port: number
+      readonly listen: 'at once' | 'when ready'
+      /** With which all workers seal TLS session tickets. */
+      readonly ticketKeys: Buffer
+    }
   /** Nobody listens any more: a 503 with Retry-After is better than a refused connection. */
   | { readonly type: 'listen'; readonly port: number }
   /** Asked again only after an answer, so that nothing piles up before a worker that hangs. */

@@ -5,6 +5,7 @@ import type { Log } from '../registry/lib/log.ts'
 import { Child, type StopOrder } from './cluster-child.ts'
 import { ClusterFigures } from './cluster-figures.ts'
 import { RestartPace } from './cluster-pace.ts'
+import { makeTicketKeys } from './tls/tls-keys.ts'
 
 export interface PrimaryOptions {
   readonly workers: number
@@ -53,6 +54,8 @@ export class Primary {
   #isRollAsked = false
   #isStopping = false
   #hasBeenReady = false
+  /** Made anew for each roll, so that a recorded session is not readable for ever by who gets at them. */
+  #ticketKeys = makeTicketKeys()
   /** What workers are told to listen on. */
   #port: number
   #portFound: number
@@ -148,6 +151,7 @@ export class Primary {
     const { log } = this.#options
     do {
       this.#isRollAsked = false
+      this.#ticketKeys = makeTicketKeys()
       log.info({ workers: this.#options.workers }, 'rolling restart')
       for (const old of [...this.#children]) {
         if (this.#isStopping) return
@@ -186,6 +190,7 @@ export class Primary {
       type: 'start',
       port: this.#port,
       listen: isAlone ? 'at once' : 'when ready',
+      ticketKeys: this.#ticketKeys,
     })
     this.#options.log.info({ worker: child.id, worker_pid: child.pid }, 'worker started')
     return child

@@ -68,12 +68,13 @@ export async function runWorker(worker: Worker, config: GatewayConfig, log: Log)
   process.on('SIGHUP', () => {})
   process.on('SIGTERM', () => stopOrExit(drainMs, 0))
 
-  const { port, listen } = await started.promise
+  const { port, listen, ticketKeys } = await started.promise
   if (listen === 'at once') toldToListen.resolve(port)
   try {
     gateway = await startGateway(config, log, {
       onFatal: giveUp,
       onReady: ready.resolve,
+      ticketKeys,
       beforeListen: () => Promise.race([ready.promise.then(() => port), toldToListen.promise]),
     })
   } catch (error) {

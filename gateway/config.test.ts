@@ -108,3 +108,15 @@ t.test('weak secrets are refused in production and warned of elsewhere', async t
   t.equal(problems({ ...weak, NODE_ENV: 'production', PORT: 'x' }).length, 5)
   t.strictSame(problems({ ...GOOD, NODE_ENV: 'production' }), [])
 })
+
+t.test('half a TLS and a PROXY header from anyone are problems, beside all others', async t => {
+  const edge = { ...GOOD, TLS_CERT_FILE: '/none/cert.pem', PROXY_PROTOCOL: 'on', PORT: 'x' }
+  t.match(problems(edge), [/^PORT /, /^TLS_KEY_FILE is required/, /^TRUSTED_PROXIES is required/])
+  t.match(problems({ ...edge, TLS_KEY_FILE: '/none/key.pem', PORT: '' }), [
+    /^TLS_CERT_FILE, TLS_KEY_FILE: \/none\/cert\.pem cannot be read: ENOENT/,
+    /^TRUSTED_PROXIES is required/,
+  ])
+  t.match(problems({ ...GOOD, PROXY_PROTOCOL: 'v3' }), [/^PROXY_PROTOCOL must be/, /^TRUSTED_/])
+  t.match(problems({ ...GOOD, UPSTREAM_SSL_CA: '/none' }), [/^UPSTREAM_SSL_CA cannot be read/])
+  t.strictSame(problems({ ...GOOD, PROXY_PROTOCOL: 'v2', TRUSTED_PROXIES: '10.0.0.0/8' }), [])
+})

@@ -9,6 +9,8 @@ import { commonEnv, EnvError, int, list, parsed, port, readEnv, url } from '../r
 import { parseTenantKey, type TenantKey } from '../registry/tenant.ts'
 import { makeTrustedProxies } from './forwarded.ts'
 import { DEFAULT_ROUTES, parseRoutes } from './route.ts'
+import type { TlsFileNames } from './tls/tls-files.ts'
+import { tlsProblems } from './tls/tls-keys.ts'
 
 const text = () => z.string().min(1)
 
@@ -22,6 +24,12 @@ const ENV = {
   // workers × UPSTREAM_CONNECTIONS_MAX; a rolling restart adds one share. The caches and the caps on
   // clients' connections are per worker too.
   GATEWAY_WORKERS: parsed(text().default('1'), readWorkers),
+  TLS_CERT_FILE: text().optional(),
+  TLS_KEY_FILE: text().optional(),
+  TLS_SNI_FILE: text().optional(),
+  TLS_RELOAD_MS: int(100, 86_400_000, 30_000),
+  HSTS_MAX_AGE_S: int(0, 63_072_000, 31_536_000),
+  PROXY_PROTOCOL: z.enum(['off', 'v1', 'v2', 'on'], 'must be off, v1, v2 or on').default('off'),
   ADMIN_PORT: port(9091),
   ADMIN_HOST: text().default('127.0.0.1'),
   ACCESS_LOG_PERCENT: int(0, 100, 100),
@@ -105,7 +113,7 @@ export function readGatewayConfig(env: NodeJS.ProcessEnv): {
 } {
   const weak = [...weakSecrets(env), ...plainKeySet(env)]
   const isProduction = env.NODE_ENV === 'production'
-  const refused = [...contradictions(env), ...(isProduction ? weak : [])]
+  const refused = [...contradictions(env), ...edgeProblems(env), ...(isProduction ? weak : [])]
   let config: GatewayConfig
   try {
     config = readEnv(ENV, env)
@@ -132,6 +140,28 @@ function contradictions(env: NodeJS.ProcessEnv): string[] {
 
 function plainKeySet({ JWT_JWKS_URL: url = '' }: NodeJS.ProcessEnv): string[] {
   return url.startsWith('http:') ? ['JWT_JWKS_URL must be https:'] : []
+}
+
+/** Where the certificates of the public listener are. */
+export function tlsNamesOf(env: {
+  readonly TLS_CERT_FILE?: string | undefined
+  readonly TLS_KEY_FILE?: string | undefined
+  readonly TLS_SNI_FILE?: string | undefined
+}): TlsFileNames {
+  return {
+    cert: env.TLS_CERT_FILE || undefined,
+    key: env.TLS_KEY_FILE || undefined,
+    hosts: env.TLS_SNI_FILE || undefined,
+  }
+}
+
+/** Variables that make sense only together, and the files of TLS. */
+function edgeProblems(env: NodeJS.ProcessEnv): string[] {
+  const problems = tlsProblems(tlsNamesOf(env))
+  if ((env.PROXY_PROTOCOL || 'off') !== 'off' && !env.TRUSTED_PROXIES) {
+    problems.push('TRUSTED_PROXIES is required where PROXY_PROTOCOL is not off')
+  }
+  return problems
 }
 
 function weakSecrets(env: NodeJS.ProcessEnv): string[] {

@@ -49,6 +49,19 @@ t.test('those of a trusted proxy are continued', async t => {
   t.equal(clientAddress(from, makeTrustedProxies(trusted)), '198.51.100.7')
 })
 
+t.test(
+  'a scheme is http or https, and that of the connection where nobody trusted says',
+  async t => {
+    const proto = (from: Exchange, trusted: string[]) => added(from, trusted)[3]
+    const overTls = { ...exchange('10.0.0.1'), client: { address: '10.0.0.1', isTls: true } }
+    t.equal(proto(overTls, []), 'https')
+    t.equal(proto(exchange('10.0.0.1', 'x-forwarded-proto', 'javascript'), ['10.0.0.1']), 'http')
+    const said = { ...exchange('10.0.0.1', 'x-forwarded-proto', 'http'), client: overTls.client }
+    t.equal(proto(said, []), 'https')
+    t.equal(proto(said, ['10.0.0.1']), 'http')
+  },
+)
+
 t.test('a list that a user forged stops at the first hop nobody vouches for', async t => {
   const from = exchange('10.0.0.1', 'x-forwarded-for', '1.2.3.4, 198.51.100.7')
   t.equal(clientAddress(from, makeTrustedProxies(['10.0.0.1'])), '198.51.100.7')

@@ -56,7 +56,8 @@ export function addForwarded(headers: string[], exchange: Exchange, trusted: Tru
   const peer = plainAddress(client.address)
   const isTrusted = trusted.trusts(peer)
   const before = isTrusted ? head.forwardedFor : null
-  const proto = isTrusted ? head.forwardedProto : null
+  const said = isTrusted ? head.forwardedProto : null
+  const proto = said === 'https' || said === 'http' ? said : null
   const host = (isTrusted ? head.forwardedHost : null) ?? head.host
   headers.push('x-forwarded-for', before === null ? peer : `${before}, ${peer}`)
   headers.push('x-forwarded-proto', proto ?? (client.isTls ? 'https' : 'http'))

@@ -12,8 +12,9 @@ import { RegistryStore, type TenantChange } from '../registry/store.ts'
 import { isSameIssuer, type Tenant, type TenantId, type TenantQuery } from '../registry/tenant.ts'
 import { TenantWatch } from '../registry/watch.ts'
 import { makeAccessLog } from './access-log.ts'
-import type { GatewayConfig } from './config.ts'
+import { type GatewayConfig, tlsNamesOf } from './config.ts'
 import { makeCors } from './cors.ts'
+import { showEdge } from './edge-metrics.ts'
 import type { Exchange } from './exchange.ts'
 import { clientAddress } from './forwarded.ts'
 import { makeHandle, type Pipeline } from './handle.ts'
@@ -28,6 +29,7 @@ import { Overload } from './overload.ts'
 import { Revocations } from './revocation.ts'
 import { makeRouter, type Route } from './route.ts'
 import { ContextHolder } from './sign.ts'
+import { TlsKeys } from './tls/tls-keys.ts'
 import { openIssuers } from './token-issuers.ts'
 import { makeUpgrader } from './upgrade.ts'
 import { makeUpstreamClient } from './upstream/make-client.ts'
@@ -39,6 +41,8 @@ export interface Gateway {
   readonly metrics: Registry
   /** null: ready; else what is missing, in words. */
   readonly whyNotReady: () => string | null
+  /** Looks at the files of TLS now; does nothing where there are none. */
+  reloadCertificates(): Promise<void>
   /**
    * Not ready first, then no new connection; requests in flight have `drainMs` to end. Idle clients are
    * let go after `idleGraceMs` (default 0) of that: until then each gets one more answer, with which
@@ -54,6 +58,8 @@ export interface GatewayHooks {
   onReady?(): void
   /** The public port is opened once this resolves with its number. */
   beforeListen?(): Promise<number>
+  /** Shared by all workers, so that a TLS session of one is resumed by another. */
+  readonly ticketKeys?: Buffer
 }
 
 const REGISTRY_RETRY_MS = 1000
@@ -71,6 +77,12 @@ export async function startGateway(
   log: Log,
   hooks: GatewayHooks,
 ): Promise<Gateway> {
+  const certificates = await TlsKeys.open({
+    names: tlsNamesOf(config),
+    ticketKeys: hooks.ticketKeys,
+    reloadMs: config.TLS_RELOAD_MS,
+    log,
+  })
   const keyring = await Keyring.derive([
     config.MASTER_ENCRYPTION_KEY,
     ...config.MASTER_ENCRYPTION_KEY_PREVIOUS,
@@ -271,6 +283,13 @@ export async function startGateway(
       handle(exchange)
     },
     onRefused: fault => metrics.refuse(fault),
+    tls: certificates,
+    hstsMaxAgeS: config.HSTS_MAX_AGE_S,
+    proxy:
+      config.PROXY_PROTOCOL === 'off'
+        ? null
+        : { versions: config.PROXY_PROTOCOL, trusts: trusted.trusts },
+    onOpeningFailed: showEdge(metrics.registry, certificates),
   })
   const openWhenRegistryAnswers = async () => {
     while (!isOpen && !isDraining) {
@@ -300,8 +319,10 @@ export async function startGateway(
     metrics: metrics.registry,
     whyNotReady: () =>
       isDraining ? 'draining' : isOpen ? null : 'the Registry was not reached yet',
+    reloadCertificates: async () => certificates?.reload(),
     async stop(drainMs, idleGraceMs = 0) {
       isDraining = true
+      certificates?.close()
       const deadline = performance.now() + drainMs
       const drained = ingress.drain(drainMs, idleGraceMs)
       if (idleGraceMs > 0) await Promise.race([drained, delay(Math.min(idleGraceMs, drainMs))])

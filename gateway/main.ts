@@ -54,6 +54,10 @@ async function runAlone(config: GatewayConfig, log: Log): Promise<void> {
     config.ADMIN_HOST,
   )
   log.info({ address: gateway.publicAddress, internal: internal.address }, 'listening')
+  // Without TLS there is nothing to read again, and the signal ends the process as ever.
+  if (config.TLS_CERT_FILE !== undefined) {
+    process.on('SIGHUP', () => void gateway.reloadCertificates())
+  }
   // The supervisor's deadline is a second later: what is left to do after the drain fits into it.
   onTermination(log, config.DRAIN_TIMEOUT_MS, async () => {
     await gateway.stop(Math.max(0, config.DRAIN_TIMEOUT_MS - 1000), IDLE_GRACE_MS)

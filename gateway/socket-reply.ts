@@ -8,11 +8,14 @@ const LINGER_MS = 1000
 /** A whole answer written straight to a socket, which is closed after it: refused handshakes and heads. */
 export class SocketReply implements Reply {
   readonly #socket: Duplex
+  readonly #standingFields: string
   listener: ReplyListener | null = null
   #isSent = false
 
-  constructor(socket: Duplex) {
+  /** @param standingFields rendered lines that the connection adds */
+  constructor(socket: Duplex, standingFields = '') {
     this.#socket = socket
+    this.#standingFields = standingFields
     socket.on('close', () => {
       const { listener } = this
       this.listener = null
@@ -38,7 +41,8 @@ export class SocketReply implements Reply {
     // RFC 9110 section 8.6.
     if (status !== 204) lines.push(`content-length: ${bytes.length}`)
     lines.push('connection: close')
-    const head = Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1')
+    const fields = `${lines.join('\r\n')}\r\n${this.#standingFields}`
+    const head = Buffer.from(`${fields}\r\n`, 'latin1')
     this.#socket.end(Buffer.concat([head, bytes]))
     const timer = setTimeout(() => this.#socket.destroy(), LINGER_MS)
     timer.unref()

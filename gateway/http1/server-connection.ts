@@ -1,7 +1,8 @@
 import { Socket } from 'node:net'
-import { type ErrorCode, Fault, faultBody } from '../../registry/lib/errors.ts'
+import { type ErrorCode, Fault, faultBody, faultFields } from '../../registry/lib/errors.ts'
 import { type Client, type Exchange, makeExchange, type UpgradeSocket } from '../exchange.ts'
 import { SocketReply } from '../socket-reply.ts'
+import { SecureSocket } from './secure-socket.ts'
 import { RequestBody } from './server-body.ts'
 import type { Llhttp, MessageParser } from './server-llhttp.ts'
 import { ServerReply } from './server-reply.ts'
@@ -52,6 +53,8 @@ export interface ConnectionHost {
   readonly readBuffer: Buffer
   readonly scratch: WriteScratch
   readonly isDraining: boolean
+  /** Lines of the head of every answer to a client that came by TLS. */
+  readonly tlsFields: string
   date(): string
   handle(exchange: Exchange): void
   onRefused(fault: Fault, client: Client): void
@@ -108,22 +111,15 @@ export class ServerConnection {
   #droppedBytes = 0
   #upgraded: UpgradedSocket | null = null
 
-  /** @param handle of an accepted connection that nothing reads from yet */
-  constructor(host: ConnectionHost, handle: unknown, address: string) {
+  /**
+   * @param source the handle of an accepted connection that nothing reads from yet, or a paused socket
+   * (TLS, or what came behind a PROXY header), which is read as a stream
+   */
+  constructor(host: ConnectionHost, source: unknown, address: string, isTls = false) {
     this.#host = host
-    this.client = { address, isTls: false }
+    this.client = { address, isTls }
     this.#alarm = new Alarm(() => this.#onAlarm())
-    this.#socket = new Socket({
-      handle: handle as never,
-      allowHalfOpen: true,
-      onread: {
-        buffer: host.readBuffer,
-        callback: (n, bytes) => {
-          this.#onRead(n, bytes as Buffer)
-          return true
-        },
-      },
-    })
+    this.#socket = source instanceof Socket ? this.#readStream(source) : this.#readHandle(source)
     this.#socket.on('drain', () => this.#onDrain())
     this.#socket.on('end', () => this.#onPeerEnd())
     this.#socket.on('finish', () => this.#onFinish())
@@ -131,6 +127,25 @@ export class ServerConnection {
     this.#socket.on('error', () => {})
     this.#socket.on('close', () => this.#close())
     host.wheel.arm(this.#alarm, host.timeouts.headMs)
+  }
+
+  #readHandle(handle: unknown): Socket {
+    return new Socket({
+      handle: handle as never,
+      allowHalfOpen: true,
+      onread: {
+        buffer: this.#host.readBuffer,
+        callback: (n, bytes) => {
+          this.#onRead(n, bytes as Buffer)
+          return true
+        },
+      },
+    })
+  }
+
+  #readStream(socket: Socket): Socket {
+    socket.on('data', bytes => this.#onRead(bytes.length, bytes))
+    return socket.resume()
   }
 
   get isIdle(): boolean {
@@ -161,6 +176,11 @@ export class ServerConnection {
   evict(): void {
     this.#socket.destroy()
     this.#close()
+  }
+
+  /** Rendered fields that every answer on this connection ends with. */
+  get standingFields(): string {
+    return this.client.isTls ? this.#host.tlsFields : ''
   }
 
   /** For a drain: an idle connection ends now, another one with its answer. */
@@ -436,7 +456,10 @@ export class ServerConnection {
     this.#upgraded = socket
     this.#giveBackParser()
     this.#host.handle(
-      this.#exchangeOf(head, new SocketReply(socket), null, { socket, head: Buffer.alloc(0) }),
+      this.#exchangeOf(head, new SocketReply(socket, this.standingFields), null, {
+        socket,
+        head: Buffer.alloc(0),
+      }),
     )
   }
 
@@ -594,7 +617,8 @@ export class ServerConnection {
    * is noticed when all that it sent before has been read, so a little more of that is read too.
    */
   #probe(): void {
-    this.#socket.write('', 'latin1')
+    if (this.#socket instanceof SecureSocket) this.#socket.probe()
+    else this.#socket.write('', 'latin1')
     if ((this.#pending?.length ?? 0) < KEPT_BYTES_MAX) this.#readOn()
     else this.#armProbe()
   }
@@ -611,10 +635,11 @@ export class ServerConnection {
     const body = faultBody(fault, '')
     const head = renderReplyHead(
       status ?? fault.status,
-      ['content-type', 'application/json; charset=utf-8'],
+      faultFields(fault, status),
       Buffer.byteLength(body),
       'close',
       this.#host.date(),
+      this.standingFields,
     )
     this.#socket.write(head + body, 'latin1')
     this.#linger()

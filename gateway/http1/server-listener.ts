@@ -3,6 +3,7 @@ import { type AddressInfo, createServer, type Server, type Socket } from 'node:n
 import type { Fault } from '../../registry/lib/errors.ts'
 import type { Log } from '../../registry/lib/log.ts'
 import type { Client, Exchange } from '../exchange.ts'
+import type { TlsContexts } from './secure-socket.ts'
 import {
   type ConnectionHost,
   ServerConnection,
@@ -11,7 +12,13 @@ import {
 } from './server-connection.ts'
 import { chooseEvicted } from './server-eviction.ts'
 import { Llhttp } from './server-llhttp.ts'
-import { DateClock } from './server-reply-head.ts'
+import {
+  Opening,
+  type OpeningFailure,
+  type OpeningHost,
+  type ProxyPeers,
+} from './server-opening.ts'
+import { DateClock, transportSecurity } from './server-reply-head.ts'
 import { Alarm, TimerWheel } from './timer-wheel.ts'
 import { WriteScratch } from './write-scratch.ts'
 
@@ -27,6 +34,14 @@ export interface Http1ServerOptions {
   readonly carriesManyClients?: (address: string) => boolean
   /** Hears of requests that were refused before they became an exchange. */
   readonly onRefused?: (fault: Fault, client: Client) => void
+  /** Speaks TLS where given. */
+  readonly tls?: TlsContexts | null
+  /** Expects a PROXY header at the head of each connection where given. */
+  readonly proxy?: ProxyPeers | null
+  /** Strict-Transport-Security of answers to clients that came by TLS, in seconds. Standard: 0, none. */
+  readonly hstsMaxAgeS?: number
+  /** Hears of connections that ended before their first request could come. */
+  readonly onOpeningFailed?: (reason: OpeningFailure) => void
 }
 
 export interface AcceptLimits {
@@ -44,16 +59,20 @@ const READ_BYTES = 64 * 1024
 const EVICTED_SHARE = 1 / 256
 
 /** HTTP/1.1 for clients: accepts connections within bounds and lets them go again. */
-export class Http1Server implements ConnectionHost {
+export class Http1Server implements ConnectionHost, OpeningHost {
   readonly wheel: TimerWheel
   readonly llhttp: Llhttp
   readonly timeouts: ServerTimeouts
   readonly limits: ServerLimits & AcceptLimits
   readonly readBuffer = Buffer.allocUnsafeSlow(READ_BYTES)
   readonly scratch = new WriteScratch()
+  readonly tls: TlsContexts | null
+  readonly proxy: ProxyPeers | null
+  readonly tlsFields: string
   readonly #options: Http1ServerOptions
   readonly #server: Server
   readonly #connections = new Set<ServerConnection>()
+  readonly #openings = new Set<Opening>()
   readonly #perAddress = new Map<string, number>()
   readonly #clock = new DateClock()
   #isDraining = false
@@ -65,6 +84,9 @@ export class Http1Server implements ConnectionHost {
 
   constructor(options: Http1ServerOptions) {
     this.#options = options
+    this.tls = options.tls ?? null
+    this.proxy = options.proxy ?? null
+    this.tlsFields = transportSecurity(options.hstsMaxAgeS ?? 0)
     this.wheel = options.wheel ?? new TimerWheel()
     this.timeouts = {
       headMs: 10_000,
@@ -92,7 +114,11 @@ export class Http1Server implements ConnectionHost {
   }
 
   get connectionCount(): number {
-    return this.#connections.size
+    return this.#connections.size + this.#openings.size
+  }
+
+  get openingMs(): number {
+    return this.timeouts.headMs
   }
 
   get isDraining(): boolean {
@@ -119,7 +145,7 @@ export class Http1Server implements ConnectionHost {
     this.#isDraining = true
     this.#server.close()
     if (idleGraceMs === 0) this.#retireAll()
-    if (this.#connections.size === 0) return
+    if (this.connectionCount === 0) return
     const grace = new Alarm(() => this.#retireAll())
     const deadline = new Alarm(() => this.#cutAll())
     if (idleGraceMs > 0) this.wheel.arm(grace, idleGraceMs)
@@ -162,11 +188,35 @@ export class Http1Server implements ConnectionHost {
 
   onClosed(connection: ServerConnection): void {
     if (!this.#connections.delete(connection)) return
-    const { address } = connection.client
+    this.#dismiss(connection.client.address)
+    if (this.connectionCount === 0) this.#onEmpty?.()
+  }
+
+  admit(address: string): boolean {
+    if (!this.#hasRoomAt(address)) {
+      this.turnedAway++
+      return false
+    }
+    this.#perAddress.set(address, (this.#perAddress.get(address) ?? 0) + 1)
+    return true
+  }
+
+  onOpened(opening: Opening, socket: Socket, address: string, isTls: boolean): void {
+    this.#openings.delete(opening)
+    this.#connections.add(new ServerConnection(this, socket, address, isTls))
+  }
+
+  onOpeningFailed(opening: Opening, reason: OpeningFailure): void {
+    if (!this.#openings.delete(opening)) return
+    if (opening.address !== null) this.#dismiss(opening.address)
+    this.#options.onOpeningFailed?.(reason)
+    if (this.connectionCount === 0) this.#onEmpty?.()
+  }
+
+  #dismiss(address: string): void {
     const count = (this.#perAddress.get(address) ?? 1) - 1
     if (count === 0) this.#perAddress.delete(address)
     else this.#perAddress.set(address, count)
-    if (this.#connections.size === 0) this.#onEmpty?.()
   }
 
   /**
@@ -183,54 +233,69 @@ export class Http1Server implements ConnectionHost {
       accepted.destroy()
       return
     }
-    if (!this.#hasRoomFor(address)) {
+    // Behind a PROXY header the client's own address is yet to come.
+    const isKnown = this.proxy === null
+    if ((isKnown && !this.#hasRoomAt(address)) || !this.#hasRoom()) {
       this.turnedAway++
       accepted.resetAndDestroy()
       return
     }
+    if (this.tls !== null || this.proxy !== null) {
+      const opening = new Opening(this, accepted, address)
+      this.#openings.add(opening)
+      opening.start()
+      return
+    }
+    if (!this.admit(address)) {
+      accepted.resetAndDestroy()
+      return
+    }
     owner._handle = null
-    this.#perAddress.set(address, (this.#perAddress.get(address) ?? 0) + 1)
     this.#connections.add(new ServerConnection(this, handle, address))
   }
 
-  /** Prefers ending a quiet connection to refusing a new one. */
-  #hasRoomFor(address: string): boolean {
-    const { connectionsMax, connectionsPerAddressMax } = this.limits
+  // Both prefer ending a quiet connection to refusing a new one.
+
+  #hasRoomAt(address: string): boolean {
+    const { connectionsPerAddressMax } = this.limits
     const count = this.#perAddress.get(address) ?? 0
-    if (
-      count >= connectionsPerAddressMax &&
-      this.#options.carriesManyClients?.(address) !== true &&
-      !this.#evict(quietOnes(this.#connections, address), connectionsPerAddressMax)
-    ) {
-      return false
-    }
-    if (this.#connections.size < connectionsMax) return true
-    return this.#evict(quietOnes(this.#connections), connectionsMax)
+    if (count < connectionsPerAddressMax) return true
+    if (this.#options.carriesManyClients?.(address) === true) return true
+    return this.#evict(this.#quietOnes(address), connectionsPerAddressMax)
   }
 
-  #evict(quiet: Iterable<ServerConnection>, cap: number): boolean {
+  #hasRoom(): boolean {
+    const { connectionsMax } = this.limits
+    if (this.connectionCount < connectionsMax) return true
+    return this.#evict(this.#quietOnes(), connectionsMax)
+  }
+
+  #evict(quiet: Iterable<ServerConnection | Opening>, cap: number): boolean {
     const evicted = chooseEvicted(quiet, this.#perAddress, Math.ceil(cap * EVICTED_SHARE))
     for (const connection of evicted) connection.evict()
     this.evicted += evicted.length
     return evicted.length > 0
   }
 
+  /** Openings first: where addresses hold as many, a handshake goes before a client that is served. */
+  *#quietOnes(address?: string): Generator<ServerConnection | Opening> {
+    for (const opening of this.#openings) {
+      if (address === undefined || opening.client.address === address) yield opening
+    }
+    for (const connection of this.#connections) {
+      if (connection.isQuiet && (address === undefined || connection.client.address === address)) {
+        yield connection
+      }
+    }
+  }
+
   #retireAll(): void {
+    for (const opening of [...this.#openings]) opening.cut()
     for (const connection of [...this.#connections]) connection.retire()
   }
 
   #cutAll(): void {
+    for (const opening of [...this.#openings]) opening.cut()
     for (const connection of [...this.#connections]) connection.reset()
-  }
-}
-
-function* quietOnes(
-  connections: Iterable<ServerConnection>,
-  address?: string,
-): Generator<ServerConnection> {
-  for (const connection of connections) {
-    if (connection.isQuiet && (address === undefined || connection.client.address === address)) {
-      yield connection
-    }
   }
 }

@@ -9,6 +9,7 @@ export type ReplyFraming = number | 'chunked' | 'until-close' | 'no-length'
  *
  * @param connection value of the Connection field; null: none
  * @param date value of the Date field
+ * @param standing rendered lines that the connection adds; a field of theirs wins over one in `headers`
  */
 export function renderReplyHead(
   status: number,
@@ -16,19 +17,32 @@ export function renderReplyHead(
   framing: ReplyFraming,
   connection: 'close' | 'keep-alive' | null,
   date: string,
+  standing = '',
 ): string | null {
   let head = STATUS_LINES.get(status) ?? statusLine(status)
   for (let i = 0; i + 1 < headers.length; i += 2) {
     const name = headers[i] as string
     const value = headers[i + 1] as string
     if (!isToken(name) || breaksLine(value)) return null
+    if (standing !== '' && isSaidBy(standing, name)) continue
     head += `${name}: ${value}\r\n`
   }
   head += `date: ${date}\r\n`
   if (framing === 'chunked') head += 'transfer-encoding: chunked\r\n'
   else if (typeof framing === 'number') head += `content-length: ${framing}\r\n`
+  head += standing
   head += connection === null ? '\r\n' : `connection: ${connection}\r\n\r\n`
   return isWide(head) ? null : head
+}
+
+/** `standing` begins with the field's name and holds no other. */
+function isSaidBy(standing: string, name: string): boolean {
+  return standing[name.length] === ':' && standing.startsWith(name.toLowerCase())
+}
+
+/** Strict-Transport-Security (RFC 6797) as a line, or nothing where `maxAgeS` is 0. */
+export function transportSecurity(maxAgeS: number): string {
+  return maxAgeS === 0 ? '' : `strict-transport-security: max-age=${maxAgeS}\r\n`
 }
 
 const STATUS_LINES = new Map(

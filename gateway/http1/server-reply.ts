@@ -148,7 +148,9 @@ export class ServerReply implements Reply {
     isWhole: boolean,
   ): string | null {
     const connection = this.#connection.connectionField(isWhole)
-    const head = renderReplyHead(status, headers, framing, connection, this.#connection.date())
+    const { standingFields } = this.#connection
+    const date = this.#connection.date()
+    const head = renderReplyHead(status, headers, framing, connection, date, standingFields)
     // A field that cannot be written is our own defect; the client sees an abort, nobody sees a split.
     if (head === null) this.#connection.defect('an answer field that may not be sent')
     return head

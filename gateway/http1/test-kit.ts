@@ -1,7 +1,10 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
+import { connect as connectTls, createSecureContext } from 'node:tls'
+import { makeCertificateAuthority } from '../../deploy/local/certificates.ts'
 import type { BodySink, BodySource } from '../exchange.ts'
 import type { UpstreamFault, UpstreamSink } from '../upstream/client.ts'
+import type { TlsContexts } from './secure-socket.ts'
 
 /** A TCP server whose connections are played by `script`; raw bytes, no HTTP. */
 export class RawServer {
@@ -30,6 +33,49 @@ export class RawServer {
   }
 }
 
+/** What servers and clients of a test file speak: plain TCP, unless `useTls` was called before. */
+export interface Transport {
+  /** For the server. */
+  readonly tls: TlsContexts | null
+  connect(port: number, options: ClientOptions): Socket
+}
+
+export interface ClientOptions {
+  allowHalfOpen?: boolean
+  localAddress?: string
+}
+
+let transport: Transport = {
+  tls: null,
+  connect: (port, options) => connect({ port, host: '127.0.0.1', noDelay: true, ...options }),
+}
+
+export function currentTransport(): Transport {
+  return transport
+}
+
+/** From now on everything goes over TLS. */
+export function useTls(): void {
+  const ca = makeCertificateAuthority()
+  const tls = {
+    standard: createSecureContext(ca.issue({ names: ['127.0.0.1'] })),
+    contextFor: () => null,
+  }
+  transport = {
+    tls,
+    connect(port, options) {
+      const raw = connect({ port, host: '127.0.0.1', noDelay: true, ...options })
+      const socket = connectTls({ socket: raw, host: '127.0.0.1', ca: ca.cert, ...options })
+      raw.on('error', error => socket.destroy(error))
+      socket.resetAndDestroy = () => {
+        raw.resetAndDestroy()
+        return socket.destroy()
+      }
+      return socket
+    },
+  }
+}
+
 /** A client socket that keeps what it was sent. */
 export class RawClient {
   readonly socket: Socket
@@ -38,8 +84,8 @@ export class RawClient {
   error: NodeJS.ErrnoException | null = null
   readonly closed: Promise<void>
 
-  constructor(port: number, options: { allowHalfOpen?: boolean; localAddress?: string } = {}) {
-    this.socket = connect({ port, host: '127.0.0.1', noDelay: true, ...options })
+  constructor(port: number, options: ClientOptions = {}) {
+    this.socket = transport.connect(port, options)
     this.socket.setEncoding('latin1')
     this.socket.on('data', (text: string) => {
       this.text += text

@@ -21,8 +21,12 @@ export class WriteScratch {
     const bodyStart = prefix.length
     const bodyEnd = bodyStart + chunk.length
     const length = bodyEnd + suffix.length
-    // Behind other bytes it would wait for certain.
-    const isShared = length > SMALL_BYTES && length <= SCRATCH_BYTES && socket.writableLength === 0
+    // Behind other bytes it would wait for certain; and TLS never takes a write at once.
+    const isShared =
+      length > SMALL_BYTES &&
+      length <= SCRATCH_BYTES &&
+      socket.writableLength === 0 &&
+      !('encrypted' in socket)
     const bytes = isShared ? this.#scratch.subarray(0, length) : Buffer.allocUnsafe(length)
     if (bodyStart > 0) bytes.write(prefix, 0, bodyStart, 'latin1')
     bytes.set(chunk, bodyStart)
