@@ -30,7 +30,7 @@ export interface ForwardOptions {
   /** Refuses the exchange's token from now on, everywhere; resolves when the answer may go. */
   readonly revoke: (exchange: Exchange) => Promise<void>
   /**
-   * Has `cut` called, at once or later, when the exchange's token or tenant may no longer be served.
+   * Has `cut` called when the exchange's token or tenant may no longer be served.
    *
    * @returns to be called when the answer ended
    */
@@ -177,12 +177,11 @@ class Forwarding implements UpstreamSink, ReplyListener {
 
   /** Other answers end by themselves; this one may outlive what it was admitted by. */
   #guard(): void {
-    const unguard = this.#options.guardStream(this.#exchange, () => this.#cut())
-    if (this.#isOver) unguard()
-    else this.#unguard = unguard
+    this.#unguard = this.#options.guardStream(this.#exchange, () => this.#cut())
   }
 
   #cut(): void {
+    if (this.#isOver) return
     this.#call?.abort()
     this.#exchange.errorReason = 'cut: its token or its tenant is no longer served'
     this.#exchange.reply.abort()

@@ -9,7 +9,7 @@ import { readCa } from '../registry/lib/ca.ts'
 import { Fault } from '../registry/lib/errors.ts'
 import type { Log } from '../registry/lib/log.ts'
 import { RegistryStore, type TenantChange } from '../registry/store.ts'
-import { isSameIssuer, type Tenant, type TenantId, type TenantQuery } from '../registry/tenant.ts'
+import type { TenantQuery } from '../registry/tenant.ts'
 import { TenantWatch } from '../registry/watch.ts'
 import { makeAccessLog } from './access-log.ts'
 import { type GatewayConfig, tlsNamesOf } from './config.ts'
@@ -24,8 +24,9 @@ import { makeIdentifier } from './identify/identify.ts'
 import { secretKey } from './identify/token.ts'
 import { LoginGuard } from './login/guard.ts'
 import { makeMetrics } from './metrics.ts'
-import { OpenSockets, socketTokenOf } from './open-sockets.ts'
+import { OpenSockets } from './open-sockets.ts'
 import { Overload } from './overload.ts'
+import { makeRecheck } from './recheck.ts'
 import { Revocations } from './revocation.ts'
 import { makeRouter, type Route } from './route.ts'
 import { ContextHolder } from './sign.ts'
@@ -126,25 +127,12 @@ export async function startGateway(
     freshMs: config.TENANT_CACHE_TTL_MS,
     log,
   })
-  const recheckSockets = async (id: TenantId) => {
-    const tenant = await cache.get({ by: 'id', id })
-    if (tenant?.status !== 'active') return sockets.cutTenant(id)
-    if (tenant.tokensValidAfterMs !== null) sockets.cutTenant(id, tenant.tokensValidAfterMs)
-    const { tokenIssuer } = tenant
-    sockets.cutTokens(id, ({ issuer }) => issuer !== null && !isSameIssuer(issuer, tokenIssuer))
-  }
-  const recheck = (id: TenantId) => {
-    // While the Registry is down nothing is known to have changed.
-    recheckSockets(id).catch(error => log.debug({ err: error }, 'could not recheck sockets'))
-  }
-  const guardStream = (exchange: Exchange, cut: () => void) => {
-    const { id } = exchange.tenant as Tenant
-    const forget = sockets.add(id, socketTokenOf(exchange), cut)
-    // It may have been suspended or revoked while the app took its time to answer.
-    if (revocations.isRevoked(exchange)) cut()
-    else recheck(id)
-    return forget
-  }
+  const recheck = makeRecheck({
+    tenants: cache,
+    sockets,
+    isRevoked: exchange => revocations.isRevoked(exchange),
+    log,
+  })
   const watch = new TenantWatch({
     ...tls,
     url: config.TENANT_REGISTRY_DB_URL,
@@ -152,11 +140,11 @@ export async function startGateway(
     log,
     onChange(change: TenantChange) {
       cache.invalidate(change)
-      if (sockets.has(change.id)) recheck(change.id)
+      if (sockets.has(change.id)) recheck.tenant(change.id)
     },
     onGap() {
       cache.suspectAll()
-      for (const id of sockets.tenants()) recheck(id)
+      for (const id of sockets.tenants()) recheck.tenant(id)
     },
     onRevocation: revocation => revocations.learn(revocation),
     onRevocationGap: () => revocations.load(),
@@ -233,7 +221,7 @@ export async function startGateway(
       trusted,
       cors,
       revoke: exchange => revocations.revokeTokenOf(exchange),
-      guardStream,
+      guardStream: recheck.guard,
     },
     answer: { cors, expiredTokenStatus: config.EXPIRED_TOKEN_STATUS },
     // Sockets and event streams cost next to nothing while silent, and have the cap on connections.
@@ -242,8 +230,7 @@ export async function startGateway(
       replicas,
       trusted,
       sockets,
-      recheck,
-      isRevoked: exchange => revocations.isRevoked(exchange),
+      recheck: recheck.opened,
       ownAddresses,
       handshakeTimeoutMs: config.UPSTREAM_HEAD_TIMEOUT_MS,
       ca: config.UPSTREAM_SSL_CA,

@@ -8,7 +8,7 @@ import type { AddressPolicy } from '../registry/lib/address.ts'
 import { Fault } from '../registry/lib/errors.ts'
 import { guardedLookup, requireAllowedLiteral } from '../registry/lib/guarded-socket.ts'
 import type { Log } from '../registry/lib/log.ts'
-import type { Tenant, TenantId } from '../registry/tenant.ts'
+import type { Tenant } from '../registry/tenant.ts'
 import type { Exchange } from './exchange.ts'
 import { type Finish, ownReplica, upstreamHeaders } from './forward.ts'
 import type { TrustedProxies } from './forwarded.ts'
@@ -20,10 +20,8 @@ export interface UpgradeOptions {
   readonly replicas: ReplicaSet
   readonly trusted: TrustedProxies
   readonly sockets: OpenSockets
-  /** Looks again whether a tenant's sockets may stay, for it may have changed since it was resolved. */
-  readonly recheck: (tenant: TenantId) => void
-  /** The same for the token of one exchange. */
-  readonly isRevoked: (exchange: Exchange) => boolean
+  /** Looks again whether the exchange may stay open, for much may have changed since it was admitted. */
+  readonly recheck: (exchange: Exchange, cut: () => void) => void
   /** Bound of the wait for the replica's answer to the handshake. */
   readonly handshakeTimeoutMs: number
   /** Where tenants' own deployments may be (HARDENING B.13); null: anywhere. */
@@ -182,11 +180,10 @@ class Upgrading {
     upstreamSocket.on('close', () => this.#end(null))
     if (this.#isOver) return void upstreamSocket.destroy()
     const exchange = this.#exchange
-    if (this.#options.isRevoked(exchange)) return this.#cut()
     exchange.status = 101
     exchange.upstreamHeadAt = performance.now()
     res.headers = toObject(upgradeFields(res.rawHeaders, exchange.requestId))
-    this.#options.recheck((exchange.tenant as Tenant).id)
+    this.#options.recheck(exchange, () => this.#cut())
   }
 
   #relayRefusal(res: IncomingMessage): void {

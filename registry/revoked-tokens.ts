@@ -57,7 +57,8 @@ export class RevokedTokens {
   }
 
   /**
-   * @param issuedAtS claim `iat`, 0 where there is none
+   * @param issuedAtS claim `iat` or earlier (the sign-in that a rotated token descends from), 0 where there
+   * is none: the earlier, the more is refused
    * @param expiresAtS claim `exp`
    */
   has(tenant: TenantId, tokenId: string, issuedAtS: number, expiresAtS: number): boolean {
