@@ -1,6 +1,11 @@
+import { rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
+import { join } from 'node:path'
 import t from 'tap'
-import { connectPg, parsePgUrl, sslOptions } from './pg.ts'
+import { makeCertificateAuthority } from '../../deploy/local/certificates.ts'
+import { startTestPostgres } from '../../deploy/local/postgres.ts'
+import { findPostgres, makeTemporary, own } from '../../deploy/local/postgres-host.ts'
+import { closePg, connectPg, parsePgUrl, sslOptions } from './pg.ts'
 
 t.test('a URL is read in full, escapes and IPv6 included', async t => {
   t.strictSame(parsePgUrl('postgres://us%40er:p%2Fw%3A@db.example:6432/na%20me'), {
@@ -52,3 +57,42 @@ t.test(
     server.close()
   },
 )
+
+t.test('a PostgreSQL with TLS is verified by CA and by name, and never used without', async t => {
+  const ca = makeCertificateAuthority()
+  const { account } = await findPostgres()
+  const folder = await makeTemporary('doorman-test-pg-tls-', account)
+  t.teardown(() => rm(folder, { recursive: true, force: true }))
+  const { cert, key } = ca.issue({ names: ['localhost'] })
+  const files = {
+    ssl_cert_file: join(folder, 'server.crt'),
+    ssl_key_file: join(folder, 'server.key'),
+  }
+  await writeFile(files.ssl_cert_file, cert)
+  await writeFile(files.ssl_key_file, key, { mode: 0o600 })
+  for (const file of Object.values(files)) await own(file, account)
+  const postgres = await startTestPostgres({ ssl: 'on', ...files })
+  t.teardown(() => postgres.stop('immediate'))
+  const byAddress = postgres.url('postgres')
+  const byName = byAddress.replace('@127.0.0.1:', '@localhost:')
+  const limits = { connectTimeoutMs: 5000, statementTimeoutMs: 5000, applicationName: 'test' }
+
+  const client = await connectPg(parsePgUrl(byName, ca.cert), limits)
+  const sql = 'SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()'
+  t.match((await client.query(sql)).rows, [{ ssl: true, version: /^TLSv1\.[23]$/ }])
+  await closePg(client)
+
+  const stranger = makeCertificateAuthority('Somebody else').cert
+  await t.rejects(connectPg(parsePgUrl(byName, stranger), limits), /certificate/)
+  await t.rejects(connectPg(parsePgUrl(`${byName}?sslmode=verify-full`), limits), /certificate/)
+  const misnamed = connectPg(parsePgUrl(byAddress, ca.cert), limits)
+  await t.rejects(misnamed, { code: 'ERR_TLS_CERT_ALTNAME_INVALID' })
+})
+
+t.test('a PostgreSQL without TLS is refused where a CA is set', async t => {
+  const postgres = await startTestPostgres()
+  t.teardown(() => postgres.stop('immediate'))
+  const limits = { connectTimeoutMs: 5000, statementTimeoutMs: 5000, applicationName: 'test' }
+  const target = parsePgUrl(postgres.url('postgres'), makeCertificateAuthority().cert)
+  await t.rejects(connectPg(target, limits), /does not support SSL/)
+})
