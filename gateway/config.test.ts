@@ -32,7 +32,10 @@ t.test('defaults are those of the design', async t => {
     ADMIN_HOST: '127.0.0.1',
     REGISTRY_DB_POOL_MAX: 5,
   })
-  t.strictSame(config.APP_UPSTREAMS, ['http://127.0.0.1:3000', 'dns:http://app:3000'])
+  t.match(config.APP_UPSTREAMS, [
+    { kind: 'origin' },
+    { kind: 'dns', url: new URL('http://app:3000') },
+  ])
   t.strictSame(warnings, [])
 })
 

@@ -7,6 +7,7 @@ import { makeAddressPolicy } from '../registry/lib/address.ts'
 import { readPem } from '../registry/lib/ca.ts'
 import { commonEnv, EnvError, int, list, parsed, port, readEnv, url } from '../registry/lib/env.ts'
 import { parseTenantKey, type TenantKey } from '../registry/tenant.ts'
+import { parseMemberEntry } from './fleet/members.ts'
 import { makeTrustedProxies } from './forwarded.ts'
 import { DEFAULT_ROUTES, parseRoutes } from './route.ts'
 import type { TlsFileNames } from './tls/tls-files.ts'
@@ -34,6 +35,11 @@ const ENV = {
   ADMIN_HOST: text().default('127.0.0.1'),
   ACCESS_LOG_PERCENT: int(0, 100, 100),
   APP_UPSTREAMS: parsed(text(), readUpstreams),
+  TENANT_SPREAD: int(1, 64, 2),
+  REPLICA_SLOW_START_MS: int(0, 600_000, 10_000),
+  HEALTH_PATH: parsed(z.string().default('/readyz'), readHealthPath),
+  HEALTH_INTERVAL_MS: int(100, 600_000, 1000),
+  HEALTH_TIMEOUT_MS: int(50, 60_000, 1000),
   ROUTES_FILE: parsed(text().optional(), readRoutes),
   DECOY_TENANT_KEY: parsed(text().optional(), readTenantKey),
   TENANT_REGISTRY_DB_URL: url('postgres:', 'postgresql:'),
@@ -86,6 +92,7 @@ const ENV = {
   UPSTREAM_BODY_IDLE_TIMEOUT_MS: int(100, 3_600_000, 300_000),
   UPSTREAM_IDLE_TIMEOUT_MS: int(100, 3_600_000, 55_000),
   UPSTREAM_CONNECTIONS_MAX: int(1, 65_536, 256),
+  UPSTREAM_TENANT_SHARE_PERCENT: int(1, 100, 80),
   DRAIN_TIMEOUT_MS: int(0, 3_600_000, 30_000),
 } as const
 
@@ -190,15 +197,14 @@ function readWorkers(value: string): number {
   return workers
 }
 
-function readUpstreams(value: string): readonly string[] {
-  const entries = value.split(',').map(entry => entry.trim())
-  for (const entry of entries) {
-    const origin = URL.parse(entry.startsWith('dns:') ? entry.slice(4) : entry)
-    if (origin === null || !/^https?:$/.test(origin.protocol)) {
-      throw new Error('must list http(s) origins; one may have dns: in front')
-    }
-  }
-  return entries
+function readUpstreams(value: string) {
+  return value.split(',').map(entry => parseMemberEntry(entry.trim()))
+}
+
+function readHealthPath(value: string): string | null {
+  if (value === 'off') return null
+  if (!/^\/[!-~]*$/.test(value)) throw new Error('must be a path such as /readyz, or off')
+  return value
 }
 
 function readRoutes(file: string | undefined) {

@@ -3,6 +3,9 @@ import { Fault } from '../registry/lib/errors.ts'
 import type { Tenant } from '../registry/tenant.ts'
 import type { Cors } from './cors.ts'
 import type { Exchange, ReplyListener } from './exchange.ts'
+import type { Fleet, Home, Outcome } from './fleet/fleet.ts'
+import type { Replica } from './fleet/replica.ts'
+import { isOfDetails, tenantFaultOf } from './fleet/tenant-fault.ts'
 import { addForwarded, type TrustedProxies } from './forwarded.ts'
 import { replacesRefusals, sendLogin } from './login/refusal.ts'
 import { sendRevoking } from './logout.ts'
@@ -15,7 +18,6 @@ import type {
   UpstreamFault,
   UpstreamSink,
 } from './upstream/client.ts'
-import type { Replica, ReplicaSet } from './upstream/replicas.ts'
 import { cleanResponseHeaders } from './upstream/response-head.ts'
 import { mayRetry, type RetryBudget } from './upstream/retry.ts'
 
@@ -23,7 +25,7 @@ export interface ForwardOptions {
   readonly client: UpstreamClient
   /** For tenants' own deployments: it checks the address that it connects to (HARDENING B.13). */
   readonly ownClient: UpstreamClient
-  readonly replicas: ReplicaSet
+  readonly fleet: Fleet
   readonly retries: RetryBudget
   readonly trusted: TrustedProxies
   readonly cors: Cors
@@ -35,6 +37,8 @@ export interface ForwardOptions {
    * @returns to be called when the answer ended
    */
   readonly guardStream: (exchange: Exchange, cut: () => void) => () => void
+  /** A tenant's database or bucket refused what its context says: it may have changed since it was read. */
+  readonly suspect: (tenant: Tenant, nowMs: number) => void
 }
 
 /** Ends an exchange: with a failure, or null when the answer is complete or the client left. */
@@ -74,6 +78,7 @@ class Forwarding implements UpstreamSink, ReplyListener {
   readonly #context: MintedContext
   readonly #options: ForwardOptions
   readonly #finish: Finish
+  #home: Home | null = null
   #replica: Replica | null = null
   #call: UpstreamCall | null = null
   /** Set while an event stream runs. */
@@ -99,14 +104,13 @@ class Forwarding implements UpstreamSink, ReplyListener {
 
   #send(failed: Replica | null): void {
     const exchange = this.#exchange
-    const { client, ownClient, replicas, retries, trusted, revoke } = this.#options
+    const { client, ownClient, fleet, retries, trusted, revoke } = this.#options
     const nowMs = Date.now()
-    const own = ownReplica(exchange.tenant as Tenant)
-    const replica = own ?? replicas.choose(failed, nowMs)
-    if (replica === null) throw new Fault('UPSTREAM_UNREACHABLE', 'no replica is known')
+    const home = this.#home ?? this.#enter()
+    const replica = fleet.choose(exchange.tenant as Tenant, home, failed, nowMs)
     retries.earn()
     this.#replica = replica
-    replica.inFlight++
+    fleet.begin(replica)
     exchange.attempts++
     exchange.upstream = replica.origin
     const request = {
@@ -115,7 +119,7 @@ class Forwarding implements UpstreamSink, ReplyListener {
       headers: upstreamHeaders(exchange, this.#context, trusted, nowMs),
       body: exchange.bufferedBody ?? exchange.body,
     }
-    const via = own === null ? client : ownClient
+    const via = replica.isOwn ? ownClient : client
     const route = exchange.route as Route
     const { origin } = replica
     if (route.revokes) {
@@ -125,15 +129,39 @@ class Forwarding implements UpstreamSink, ReplyListener {
     } else this.#call = via.send(origin, request, this)
   }
 
+  #enter(): Home {
+    const { fleet } = this.#options
+    const home = fleet.homeOf(this.#exchange.tenant as Tenant)
+    fleet.enter(home)
+    this.#home = home
+    return home
+  }
+
   onHead(status: number, raw: string[], length: number | null, isBodyless: boolean): void {
     const exchange = this.#exchange
     const { cors } = this.#options
     exchange.status = status
     exchange.upstreamHeadAt = performance.now()
+    this.#noteAnswer(status, raw)
     const headers = cleanResponseHeaders(raw, cors.isOn)
     headers.push('x-request-id', exchange.requestId, ...cors.fields(exchange))
     exchange.reply.writeHead(status, headers, length, isBodyless)
     if (length === null && !isBodyless && isEventStream(raw)) this.#guard()
+  }
+
+  #noteAnswer(status: number, raw: readonly string[]): void {
+    if (status < 500) return this.#note('ok')
+    const reason = tenantFaultOf(raw)
+    if (reason === null) return this.#note('fault')
+    this.#note('tenant-fault')
+    if (isOfDetails(reason)) this.#options.suspect(this.#exchange.tenant as Tenant, Date.now())
+  }
+
+  #note(outcome: Outcome): void {
+    const { tenant } = this.#exchange
+    const { fleet } = this.#options
+    const replica = this.#replica as Replica
+    fleet.note(this.#home as Home, (tenant as Tenant).id, replica, outcome, Date.now())
   }
 
   onBytes(chunk: Buffer): void {
@@ -147,10 +175,11 @@ class Forwarding implements UpstreamSink, ReplyListener {
   }
 
   onFault(fault: UpstreamFault): void {
-    const { replicas, retries } = this.#options
+    const { fleet, retries } = this.#options
     const exchange = this.#exchange
     const failed = this.#replica as Replica
-    if (fault.kind === 'connect') replicas.rest(failed, Date.now())
+    const outcome = outcomeOf(fault)
+    if (outcome !== null) this.#note(outcome)
     const isReplayable = exchange.body === null || exchange.bufferedBody !== null || fault.isUnsent
     if (
       !exchange.reply.isHeadSent &&
@@ -158,7 +187,7 @@ class Forwarding implements UpstreamSink, ReplyListener {
       mayRetry(fault, exchange.attempts, exchange.method, isReplayable) &&
       retries.spend()
     ) {
-      failed.inFlight--
+      fleet.end(failed)
       this.#replica = null
       return this.attempt(failed)
     }
@@ -192,6 +221,7 @@ class Forwarding implements UpstreamSink, ReplyListener {
   #endRefused(status: number): void {
     this.#exchange.status = status
     this.#exchange.upstreamHeadAt = performance.now()
+    this.#note('ok')
     this.#end(new Fault('INVALID_CREDENTIALS', `the app answered ${status}`))
   }
 
@@ -199,7 +229,9 @@ class Forwarding implements UpstreamSink, ReplyListener {
     if (this.#isOver) return
     this.#isOver = true
     this.#unguard?.()
-    if (this.#replica !== null) this.#replica.inFlight--
+    const { fleet } = this.#options
+    if (this.#replica !== null) fleet.end(this.#replica)
+    if (this.#home !== null) fleet.leave(this.#home)
     this.#exchange.reply.listener = null
     this.#finish(this.#exchange, error)
   }
@@ -214,19 +246,28 @@ function isEventStream(raw: readonly string[]): boolean {
   return false
 }
 
-/** A dedicated tenant's own deployment, or null. */
-export function ownReplica(tenant: Tenant): Replica | null {
-  if (tenant.mode !== 'dedicated' || tenant.appUrl === null) return null
-  const url = URL.parse(tenant.appUrl)
-  if (url === null || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
-    throw new Fault('TENANT_CONFIG_INVALID', `app_url of tenant ${tenant.id} is no http(s) URL`)
+/**
+ * What a failed attempt says of the replica; null: nothing. A full queue is a matter of load, and a
+ * kept-alive connection that was reset had most likely reached its idle time-out.
+ */
+function outcomeOf({ kind, isReused }: UpstreamFault): Outcome | null {
+  switch (kind) {
+    case 'connect':
+      return 'unreachable'
+    case 'timeout':
+    case 'protocol':
+      return 'fault'
+    case 'reset':
+      return isReused ? null : 'fault'
+    default:
+      return null
   }
-  return { origin: url.origin, inFlight: 0, restsUntilMs: 0 }
 }
 
 export function toClientFault({ kind, reason, cause }: UpstreamFault): Fault {
   switch (kind) {
     case 'queue':
+    case 'queue-timeout':
       return new Fault('UPSTREAM_BUSY', reason)
     case 'connect':
       return new Fault('UPSTREAM_UNREACHABLE', reason)

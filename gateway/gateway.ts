@@ -16,6 +16,9 @@ import { type GatewayConfig, tlsNamesOf } from './config.ts'
 import { makeCors } from './cors.ts'
 import { showEdge } from './edge-metrics.ts'
 import type { Exchange } from './exchange.ts'
+import { fleetConfig, startFleet } from './fleet/start-fleet.ts'
+import { Suspicions } from './fleet/suspicions.ts'
+import { poolMaxPerReplica } from './fleet/tenant-spread.ts'
 import { clientAddress } from './forwarded.ts'
 import { makeHandle, type Pipeline } from './handle.ts'
 import { Http1Server } from './http1/server-listener.ts'
@@ -33,8 +36,7 @@ import { ContextHolder } from './sign.ts'
 import { TlsKeys } from './tls/tls-keys.ts'
 import { openIssuers } from './token-issuers.ts'
 import { makeUpgrader } from './upgrade.ts'
-import { makeUpstreamClient } from './upstream/make-client.ts'
-import { ReplicaSet } from './upstream/replicas.ts'
+import { makeCheckClient, makeUpstreamClient } from './upstream/make-client.ts'
 import { RetryBudget } from './upstream/retry.ts'
 
 export interface Gateway {
@@ -158,8 +160,9 @@ export async function startGateway(
   // Production connects to a tenant's own deployment only where a tenant may have one.
   const ownAddresses = config.NODE_ENV === 'production' ? config.TENANT_ADDRESS_ALLOW : null
   const ownClient = makeUpstreamClient(config, wheel, ownAddresses)
-  const replicas = new ReplicaSet(config.APP_UPSTREAMS, log)
-  await replicas.start()
+  const running = await startFleet(fleetConfig(config, log), makeCheckClient(config, wheel))
+  const { fleet } = running
+  const suspicions = new Suspicions(id => cache.suspect(id))
   const trusted = config.TRUSTED_PROXIES
   const cors = makeCors(config.FRONTEND_URL)
   const metrics = makeMetrics({
@@ -173,6 +176,7 @@ export async function startGateway(
     unwrittenRevocations: () => revocations.unwritten,
     tokenVerifications: () => issuers.verifying,
     isListenerHealthy: () => watch.isHealthy,
+    replicas: () => ({ all: running.members.all.length, ranked: fleet.ranked.length }),
     registryContactAgeS: () =>
       watch.lastContactAtMs === null ? 0 : (Date.now() - watch.lastContactAtMs) / 1000,
   })
@@ -203,7 +207,6 @@ export async function startGateway(
     }),
     tenants: cache,
     decoyKey: config.DECOY_TENANT_KEY,
-    contexts: new ContextHolder(minter, keyring, config.TENANT_CACHE_ENTRIES),
     logins: new LoginGuard({
       limit: {
         max: config.LOGIN_FAILURES_MAX,
@@ -213,21 +216,25 @@ export async function startGateway(
       },
       addressOf,
     }),
+    contexts: new ContextHolder(minter, keyring, config.TENANT_CACHE_ENTRIES, tenant =>
+      poolMaxPerReplica(tenant, config.TENANT_SPREAD),
+    ),
     forward: {
       client,
       ownClient,
-      replicas,
+      fleet,
       retries: new RetryBudget(),
       trusted,
       cors,
       revoke: exchange => revocations.revokeTokenOf(exchange),
       guardStream: recheck.guard,
+      suspect: (tenant, nowMs) => suspicions.add(tenant.id, nowMs),
     },
     answer: { cors, expiredTokenStatus: config.EXPIRED_TOKEN_STATUS },
     // Sockets and event streams cost next to nothing while silent, and have the cap on connections.
     sheds: () => overload.sheds(inFlight - 1 - sockets.count),
     upgrader: makeUpgrader({
-      replicas,
+      fleet,
       trusted,
       sockets,
       recheck: recheck.opened,
@@ -317,7 +324,7 @@ export async function startGateway(
       sockets.close()
       await drained
       overload.stop()
-      replicas.stop()
+      await running.stop()
       await Promise.all([watch.stop(), client.close(), ownClient.close(), revocations.close()])
       await store.close()
     },

@@ -18,6 +18,8 @@ export interface Gauges {
   readonly tokenVerifications: () => number
   readonly isListenerHealthy: () => boolean
   readonly registryContactAgeS: () => number
+  /** Replicas that are members, and those that tenants are ranked on. */
+  readonly replicas: () => { readonly all: number; readonly ranked: number }
 }
 
 export interface GatewayMetrics {
@@ -108,6 +110,15 @@ export function makeMetrics(gauges: Gauges): GatewayMetrics {
     'doorman_registry_listener_healthy',
     '1 while change notices arrive',
     () => (gauges.isListenerHealthy() ? 1 : 0),
+    'min',
+  )
+  // What APP_UPSTREAMS resolves to. 0: no request can be served; look at the names in it.
+  gauge('doorman_replicas', 'App replicas that are members', () => gauges.replicas().all, 'max')
+  // Below doorman_replicas: the others are not ready, not reachable or ejected; the log says which and why.
+  gauge(
+    'doorman_replicas_healthy',
+    'App replicas that tenants are spread on',
+    () => gauges.replicas().ranked,
     'min',
   )
   // How stale a cached tenant can be at most.

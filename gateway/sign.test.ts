@@ -28,7 +28,7 @@ function holderOf() {
       return { token: `${configVersion}-${minted.length}`, mac, expiresAtMs: nowMs + 60_000 }
     },
   }
-  return { minted, holder: new ContextHolder(minter, keyring, 10) }
+  return { minted, holder: new ContextHolder(minter, keyring, 10, ({ db }) => db.poolMax) }
 }
 
 t.test('requests at one time share one minting', async t => {

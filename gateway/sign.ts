@@ -33,10 +33,18 @@ interface HeldContext {
 export class ContextHolder {
   readonly #minter: ContextMinter
   readonly #keyring: Keyring
+  readonly #poolMaxOf: (tenant: Tenant) => number | null
   readonly #held: RecentCache<HeldContext>
   readonly #minting = new Map<string, Promise<MintedContext>>()
 
-  constructor(minter: ContextMinter, keyring: Keyring, entriesMax: number) {
+  /** @param poolMaxOf `pool_max` of a tenant's context: its connections on one replica */
+  constructor(
+    minter: ContextMinter,
+    keyring: Keyring,
+    entriesMax: number,
+    poolMaxOf: (tenant: Tenant) => number | null,
+  ) {
+    this.#poolMaxOf = poolMaxOf
     this.#minter = minter
     this.#keyring = keyring
     this.#held = new RecentCache(entriesMax)
@@ -66,7 +74,9 @@ export class ContextHolder {
   }
 
   async #mint(tenant: Tenant, nowMs: number): Promise<MintedContext> {
-    const minted = await this.#minter.mint(tenant, openConnections(this.#keyring, tenant), nowMs)
+    const { db, bucket } = openConnections(this.#keyring, tenant)
+    const connections = { db: { ...db, pool_max: this.#poolMaxOf(tenant) }, bucket }
+    const minted = await this.#minter.mint(tenant, connections, nowMs)
     const held = this.#held.get(tenant.id)
     // A version may go back where the Registry was restored: what has ended gives way all the same.
     const isNewer = held === undefined || held.version <= tenant.configVersion

@@ -184,6 +184,8 @@ export interface Upstream {
   /** Requests that reached it. */
   readonly requests: IncomingMessage[]
   respond: (req: IncomingMessage, res: ServerResponse) => void
+  /** What the active checks are told. */
+  isReady: boolean
   close(): void
 }
 
@@ -191,6 +193,8 @@ export interface Upstream {
 export async function startUpstream(): Promise<Upstream> {
   const requests: IncomingMessage[] = []
   const server = createServer((req, res) => {
+    // The gateway's active checks are no requests of a tenant.
+    if (req.url === '/readyz') return void res.writeHead(upstream.isReady ? 200 : 503).end()
     requests.push(req)
     upstream.respond(req, res)
   })
@@ -199,6 +203,7 @@ export async function startUpstream(): Promise<Upstream> {
     server,
     origin: '',
     requests,
+    isReady: true,
     respond: (req, res) => {
       req.resume().on('end', () => res.setHeader('content-type', 'application/json').end('{}'))
     },

@@ -10,14 +10,15 @@ import { guardedLookup, requireAllowedLiteral } from '../registry/lib/guarded-so
 import type { Log } from '../registry/lib/log.ts'
 import type { Tenant } from '../registry/tenant.ts'
 import type { Exchange } from './exchange.ts'
-import { type Finish, ownReplica, upstreamHeaders } from './forward.ts'
+import type { Fleet, Home } from './fleet/fleet.ts'
+import type { Replica } from './fleet/replica.ts'
+import { type Finish, upstreamHeaders } from './forward.ts'
 import type { TrustedProxies } from './forwarded.ts'
 import { type OpenSockets, socketTokenOf } from './open-sockets.ts'
-import type { Replica, ReplicaSet } from './upstream/replicas.ts'
 import { cleanResponseHeaders } from './upstream/response-head.ts'
 
 export interface UpgradeOptions {
-  readonly replicas: ReplicaSet
+  readonly fleet: Fleet
   readonly trusted: TrustedProxies
   readonly sockets: OpenSockets
   /** Looks again whether the exchange may stay open, for much may have changed since it was admitted. */
@@ -90,6 +91,7 @@ class Upgrading {
   readonly #timer: NodeJS.Timeout
   /** Takes the socket out of those that a suspension or an expiry reaches. */
   readonly #forget: () => void
+  #home: Home | null = null
   #replica: Replica | null = null
   #proxyReq: ClientRequest | null = null
   #upstreamSocket: Socket | null = null
@@ -134,17 +136,17 @@ class Upgrading {
 
   #send(failed: Replica | null): void {
     const exchange = this.#exchange
-    const { replicas, trusted } = this.#options
-    const own = ownReplica(exchange.tenant as Tenant)
-    const replica = own ?? replicas.choose(failed, Date.now())
-    if (replica === null) throw new Fault('UPSTREAM_UNREACHABLE', 'no replica is known')
+    const { fleet, trusted } = this.#options
+    const home = fleet.homeOf(exchange.tenant as Tenant)
+    const replica = fleet.chooseForSocket(home, failed, Date.now())
     exchange.attempts++
     exchange.upstream = replica.origin
+    this.#home = home
     this.#replica = replica
-    replica.inFlight++
+    replica.sockets++
     const req = handshakeOf(exchange, this.#context, trusted)
     const { origin } = replica
-    const proxyReq = this.#start(req, this.#socket, origin, own !== null, e => this.#onError(e))
+    const proxyReq = this.#start(req, this.#socket, origin, replica.isOwn, e => this.#onError(e))
     this.#proxyReq = proxyReq
     // Before http-proxy's own listener, which writes the head that we clean here.
     proxyReq.prependListener('upgrade', (res, upstreamSocket) => {
@@ -161,9 +163,12 @@ class Upgrading {
     const isUnsent = error.syscall === 'connect' || error.syscall === 'getaddrinfo'
     if (replica === null || this.#isOver) return
     if (error instanceof Fault) return this.#end(error)
-    if (isUnsent) this.#options.replicas.rest(replica, Date.now())
+    if (isUnsent) {
+      const { id } = this.#exchange.tenant as Tenant
+      this.#options.fleet.note(this.#home as Home, id, replica, 'unreachable', Date.now())
+    }
     if (isUnsent && this.#exchange.attempts < ATTEMPTS_MAX) {
-      replica.inFlight--
+      replica.sockets--
       this.#replica = null
       return this.attempt(replica)
     }
@@ -223,7 +228,7 @@ class Upgrading {
     this.#isOver = true
     clearTimeout(this.#timer)
     this.#forget()
-    if (this.#replica !== null) this.#replica.inFlight--
+    if (this.#replica !== null) this.#replica.sockets--
     const upstreamSocket = this.#upstreamSocket
     if (upstreamSocket === null) {
       // http-proxy would let the handshake go on without its client.

@@ -44,7 +44,7 @@ interface Entry {
   readonly readAtMs: number
   /** Tick at which its read was complete: a read that began later knows better, whatever its version. */
   readonly readTick: number
-  readonly epoch: number
+  epoch: number
   /** After a failed refresh: until then the stale row is served without asking again. */
   retryAtMs: number
 }
@@ -68,6 +68,8 @@ const ISSUER_FLIGHTS_MAX = 16
 const NOTICES_MAX = 1024
 /** How often a look-up is repeated because its row changed meanwhile. */
 const RELOADS_MAX = 5
+/** Of no time: epochs only grow from 0. */
+const SUSPECT_EPOCH = -1
 /** Pause between attempts to refresh a stale row: one request waits for a dead Registry, not all. */
 const STALE_RETRY_MS = 1000
 
@@ -211,6 +213,15 @@ export class TenantCache {
     this.#absentIds.clear()
     this.#absentKeys.clear()
     this.#absentIssuers.clear()
+  }
+
+  /**
+   * What was read of this tenant may be wrong, as where its database refuses the password: it is read
+   * anew at the next request, and served on from memory if the Registry cannot be asked.
+   */
+  suspect(id: TenantId): void {
+    const entry = this.#entries.peek(id)
+    if (entry !== undefined) entry.epoch = SUSPECT_EPOCH
   }
 
   #idOf(ref: TenantQuery): TenantId | undefined {

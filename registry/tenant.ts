@@ -70,7 +70,7 @@ export interface Tenant {
     readonly passwordEncrypted: string
     /** null: `verify-full` where DB_SSL_CA is set, else `disable` (the app decides). */
     readonly sslMode: SslMode | null
-    /** Connections per app replica; null: the app's DB_POOL_MAX. */
+    /** Budget of connections in the whole fleet, divided by the tenant's replicas; null: DB_POOL_MAX on each. */
     readonly poolMax: number | null
   }
   readonly bucket: {

@@ -91,7 +91,9 @@ t.test(
 t.test('a rotated database password costs no request and needs no restart', async t => {
   // Both replicas have all the connections they need, as under a load that lasts.
   await Promise.all(Array.from({ length: 40 }, acmeIsFine))
-  const load = startLoad(2, acmeIsFine)
+  // Enough that both replicas of the tenant serve it: one without a request keeps its idle sessions until
+  // DB_CONNECTION_IDLE_MS.
+  const load = startLoad(6, acmeIsFine)
   const isWorking = (password: string) => {
     const client = new pg.Client({
       connectionString: world.postgres.url(acme.database, acme.database, password),

@@ -132,7 +132,9 @@ export class OriginPool implements ConnectionHost {
 
   #enqueue(call: Http1Call): void {
     const alarm = new Alarm(() => {
-      call.fail(unsent('queue', `no free connection within ${this.#host.limits.queueMs} ms`))
+      call.fail(
+        unsent('queue-timeout', `no free connection within ${this.#host.limits.queueMs} ms`),
+      )
     })
     call.leaveQueue = () => {
       this.#dequeue(call, alarm)

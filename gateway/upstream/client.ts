@@ -45,10 +45,19 @@ export interface UpstreamCall {
 
 export interface UpstreamFault {
   /**
-   * `queue`: every connection to the replica was busy, for too many or for too long. `refused`: the
+   * `queue`: every connection to the replica was busy and too many waited already; `queue-timeout`: the
+   * call has waited for one for too long, and another wait would only double that. `refused`: the
    * address may not be connected to (HARDENING B.13); `cause` says which.
    */
-  readonly kind: 'connect' | 'refused' | 'queue' | 'timeout' | 'reset' | 'protocol' | 'request-body'
+  readonly kind:
+    | 'connect'
+    | 'refused'
+    | 'queue'
+    | 'queue-timeout'
+    | 'timeout'
+    | 'reset'
+    | 'protocol'
+    | 'request-body'
   /**
    * True where the replica provably never got a byte of the request (the connection was refused, or
    * never made): only then is any method safe to send again (RFC 9110 section 9.2.2).

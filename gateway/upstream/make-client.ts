@@ -6,6 +6,21 @@ import { ClientByScheme } from './by-scheme.ts'
 import type { UpstreamClient } from './client.ts'
 import { UndiciClient } from './undici-client.ts'
 
+/** For active checks alone: one connection to each replica, and time-outs of theirs. */
+export function makeCheckClient(config: GatewayConfig, wheel: TimerWheel): UpstreamClient {
+  return makeUpstreamClient(
+    {
+      ...config,
+      UPSTREAM_CONNECT_TIMEOUT_MS: config.HEALTH_TIMEOUT_MS,
+      UPSTREAM_HEAD_TIMEOUT_MS: config.HEALTH_TIMEOUT_MS,
+      UPSTREAM_BODY_IDLE_TIMEOUT_MS: config.HEALTH_TIMEOUT_MS,
+      UPSTREAM_CONNECTIONS_MAX: 1,
+    },
+    wheel,
+    null,
+  )
+}
+
 /**
  * The client of one kind of upstream: its pools, and its policy on addresses, are shared with no
  * other kind, so that a connection that one may have made is never used by the other.

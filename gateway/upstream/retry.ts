@@ -18,7 +18,8 @@ export function mayRetry(
   method: string,
   isBodyReplayable: boolean,
 ): boolean {
-  if (attempts >= ATTEMPTS_MAX || !isBodyReplayable || fault.kind === 'refused') return false
+  if (attempts >= ATTEMPTS_MAX || !isBodyReplayable) return false
+  if (fault.kind === 'refused' || fault.kind === 'queue-timeout') return false
   if (fault.isUnsent) return true
   if (fault.kind !== 'reset') return false
   return SAFE.has(method) || (fault.isReused && IDEMPOTENT.has(method))

@@ -59,7 +59,11 @@ t.test('calls that wait are bounded in number and time, and were never sent', as
   await until(() => requestCount() === 3)
   await Promise.all([calls[3]?.recorder.done, calls[4]?.recorder.done])
   for (const nth of [3, 4])
-    t.match(calls[nth]?.recorder.fault, { kind: 'queue', isUnsent: true, reason: /in time/ })
+    t.match(calls[nth]?.recorder.fault, {
+      kind: 'queue-timeout',
+      isUnsent: true,
+      reason: /in time/,
+    })
   t.equal(calls[2]?.recorder.faults, 0, 'what has been sent is not its deadline’s business')
   t.equal(upstream.accepted, 2)
   t.equal(requestCount(), 3)

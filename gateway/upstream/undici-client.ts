@@ -165,7 +165,7 @@ class Attempt implements UpstreamCall, Entrant, Dispatcher.DispatchHandler {
     this.#place = place
     this.#gate = place.gate
     this.#wheel = wheel
-    this.alarm = new Alarm(() => this.failQueue('no free connection in time'))
+    this.alarm = new Alarm(() => this.failQueue('queue-timeout', 'no free connection in time'))
   }
 
   onEntered(): void {
@@ -187,10 +187,10 @@ class Attempt implements UpstreamCall, Entrant, Dispatcher.DispatchHandler {
   }
 
   /** It was never sent, and will not be. */
-  failQueue(reason: string): void {
+  failQueue(kind: 'queue' | 'queue-timeout', reason: string): void {
     if (this.#isOver) return
     this.#giveUp()
-    this.#sink.onFault({ kind: 'queue', isUnsent: true, isReused: false, reason })
+    this.#sink.onFault({ kind, isUnsent: true, isReused: false, reason })
   }
 
   /** Its address may not be connected to. */
@@ -299,7 +299,7 @@ class Attempt implements UpstreamCall, Entrant, Dispatcher.DispatchHandler {
 }
 
 function failQueue(attempt: Attempt, reason: string): void {
-  attempt.failQueue(reason)
+  attempt.failQueue('queue', reason)
 }
 
 function refuse(attempt: Attempt, cause: Error): void {

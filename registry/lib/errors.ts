@@ -254,6 +254,13 @@ export const ERRORS = {
     check: 'App replicas too few or too slow; UPSTREAM_CONNECTIONS_MAX.',
     retryAfterS: 1,
   },
+  TENANT_BUSY: {
+    status: 429,
+    blame: 'tenant',
+    message: 'Too many requests at once.',
+    check: 'Slow requests of this tenant; UPSTREAM_TENANT_SHARE_PERCENT, TENANT_SPREAD.',
+    retryAfterS: 1,
+  },
 
   // Our own faults: 503 and never 500, so that a client may try again.
   REGISTRY_UNAVAILABLE: {
