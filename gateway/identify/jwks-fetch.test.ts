@@ -1,6 +1,9 @@
 import { once } from 'node:events'
+import { createServer as createHttpsServer } from 'node:https'
 import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { getCACertificates, setDefaultCACertificates } from 'node:tls'
 import t from 'tap'
+import { makeCertificateAuthority } from '../../deploy/local/certificates.ts'
 import { makeAddressPolicy } from '../../registry/lib/address.ts'
 import { fetchJwks, type JwksFetchOptions } from './jwks-fetch.ts'
 import { codeOf, startProvider } from './test-kit.ts'
@@ -120,6 +123,41 @@ t.test('in production plain HTTP is refused, and so is what is no plain URL', as
     message: /^(?!.*secret).*user name/,
   })
   t.equal(provider.requests, 0)
+})
+
+t.test('over TLS only a provider with a certificate for its name is believed', async t => {
+  const known = makeCertificateAuthority()
+  const before = getCACertificates('default')
+  setDefaultCACertificates([...before, known.cert])
+  // What an operator may have set for something else does not count here.
+  process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0'
+  t.teardown(() => {
+    setDefaultCACertificates(before)
+    delete process.env.NODE_TLS_REJECT_UNAUTHORIZED
+  })
+  let requests = 0
+  const serve = async (authority: typeof known, name: string) => {
+    const server = createHttpsServer(authority.issue({ names: [name] }), (_, res) => {
+      requests++
+      res.end('{"keys":[]}')
+    })
+    server.on('tlsClientError', () => {})
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    t.teardown(() => {
+      server.close()
+      server.closeAllConnections()
+    })
+    return `https://localhost:${(server.address() as AddressInfo).port}/keys`
+  }
+  t.equal(await get(await serve(known, 'localhost'), { isHttpsRequired: true }), '{"keys":[]}')
+  t.equal(requests, 1)
+  const stranger = makeCertificateAuthority('Stranger')
+  await t.rejects(get(await serve(stranger, 'localhost')), { message: /certificate|issuer/ })
+  await t.rejects(get(await serve(known, 'other.example')), {
+    code: 'ERR_TLS_CERT_ALTNAME_INVALID',
+  })
+  t.equal(requests, 1)
 })
 
 t.test('a provider that is down is an error, not a crash', async t => {
