@@ -96,6 +96,7 @@ const shape = {
   DB_POOL_MAX: int(1, 1000, KIT_DEFAULTS.pools.connectionsMax),
   DB_POOL_MIN: int(0, 100, KIT_DEFAULTS.pools.connectionsMin),
   DB_GLOBAL_POOL_MAX: int(1, 100_000, KIT_DEFAULTS.pools.connectionsTotalMax),
+  DB_HOST_POOL_MAX: int(1, 100_000, KIT_DEFAULTS.pools.connectionsPerServerMax),
   DB_POOLS_MAX: int(1, 100_000, KIT_DEFAULTS.pools.poolsMax),
   DB_CONNECT_TIMEOUT_MS: int(10, 60_000, KIT_DEFAULTS.pools.connectMs),
   DB_CHECKOUT_TIMEOUT_MS: int(10, 60_000, KIT_DEFAULTS.pools.checkoutMs),
@@ -103,7 +104,10 @@ const shape = {
   DB_CONNECTION_IDLE_MS: int(100, 3_600_000, KIT_DEFAULTS.pools.connectionIdleMs),
   DB_POOL_IDLE_MS: int(100, 3_600_000, KIT_DEFAULTS.pools.poolIdleMs),
   DB_STATEMENT_TIMEOUT_MS: int(100, 3_600_000, KIT_DEFAULTS.pools.statementTimeoutMs),
-  DB_IDLE_IN_TRANSACTION_MS: int(100, 3_600_000, KIT_DEFAULTS.pools.idleInTransactionMs),
+  DB_IDLE_IN_TRANSACTION_TIMEOUT_MS: int(100, 3_600_000, KIT_DEFAULTS.pools.idleInTransactionMs),
+  BREAKER_FAILURES: int(1, 1000, KIT_DEFAULTS.pools.breaker.failuresMax),
+  BREAKER_BACKOFF_MS: int(10, 600_000, KIT_DEFAULTS.pools.breaker.backoffMs),
+  BREAKER_BACKOFF_MAX_MS: int(10, 600_000, KIT_DEFAULTS.pools.breaker.backoffMaxMs),
   DB_SSL_CA: parsed(z.string(), readPem).optional(),
   TENANT_ADDRESS_ALLOW: parsed(list(), makeAddressPolicy),
   BUCKET_PROVIDER: z.string().optional(),
@@ -135,6 +139,11 @@ export function readAppConfig(from: NodeJS.ProcessEnv): AppConfig {
   const problems = [...(isProduction ? weaknesses : []), ...contradictions(env)]
   if (problems.length > 0) throw new EnvError(problems)
 
+  const breaker = {
+    failuresMax: env.BREAKER_FAILURES,
+    backoffMs: env.BREAKER_BACKOFF_MS,
+    backoffMaxMs: env.BREAKER_BACKOFF_MAX_MS,
+  }
   const host = env.HOST ?? (isProduction ? '0.0.0.0' : '127.0.0.1')
   return {
     isProduction,
@@ -165,6 +174,7 @@ export function readAppConfig(from: NodeJS.ProcessEnv): AppConfig {
         connectionsMax: env.DB_POOL_MAX,
         connectionsMin: env.DB_POOL_MIN,
         connectionsTotalMax: env.DB_GLOBAL_POOL_MAX,
+        connectionsPerServerMax: env.DB_HOST_POOL_MAX,
         connectMs: env.DB_CONNECT_TIMEOUT_MS,
         checkoutMs: env.DB_CHECKOUT_TIMEOUT_MS,
         waitersMax: env.DB_CHECKOUT_WAITERS_MAX,
@@ -172,7 +182,8 @@ export function readAppConfig(from: NodeJS.ProcessEnv): AppConfig {
         poolIdleMs: env.DB_POOL_IDLE_MS,
         poolsMax: env.DB_POOLS_MAX,
         statementTimeoutMs: env.DB_STATEMENT_TIMEOUT_MS,
-        idleInTransactionMs: env.DB_IDLE_IN_TRANSACTION_MS,
+        idleInTransactionMs: env.DB_IDLE_IN_TRANSACTION_TIMEOUT_MS,
+        breaker,
         sslCa: env.DB_SSL_CA ?? null,
       },
       buckets: {
@@ -181,6 +192,7 @@ export function readAppConfig(from: NodeJS.ProcessEnv): AppConfig {
         clientIdleMs: env.DB_POOL_IDLE_MS,
         connectMs: env.BUCKET_CONNECT_TIMEOUT_MS,
         idleMs: env.BUCKET_IDLE_TIMEOUT_MS,
+        breaker: { ...KIT_DEFAULTS.buckets.breaker, ...breaker },
       },
     },
     fileBytesMax: env.FILE_BYTES_MAX,

@@ -96,6 +96,7 @@ function finish(
   metrics.requests.inc({ method: request.method, route, status: String(statusCode) })
   metrics.seconds.observe({ route }, ms / 1000)
   if (fault !== null) metrics.faults.inc({ code: fault.code })
+  if (fault?.tenantFault !== undefined) metrics.tenantFaults.inc({ reason: fault.tenantFault })
   const line = {
     request_id: request.id,
     tenant_id: admitted?.claims.tid,
@@ -105,6 +106,7 @@ function finish(
     ms: Math.round(ms * 10) / 10,
     aborted: reply.raw.writableFinished || isUpgraded ? undefined : true,
     code: fault?.code,
+    tenant_fault: fault?.tenantFault,
     reason: fault?.reason,
   }
   if (fault?.code === 'INTERNAL') logs.log.error({ ...line, err: fault.cause ?? fault }, 'request')

@@ -1,6 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
-import type { TenantBuckets } from './kit/tenant-buckets.ts'
-import type { TenantPools } from './kit/tenant-pools.ts'
+import type { KitEvents } from './kit/kit-events.ts'
+import { countKitEvents } from './kit-metrics.ts'
 
 /** No label names a tenant: series must not grow with their number. */
 export interface AppMetrics {
@@ -9,35 +9,15 @@ export interface AppMetrics {
   readonly seconds: Histogram<'route'>
   readonly faults: Counter<'code'>
   readonly streams: Gauge<'kind'>
+  readonly tenantFaults: Counter<'reason'>
+  /** To be given to the kit. */
+  readonly kitEvents: KitEvents
 }
 
-export function makeMetrics(pools: TenantPools, buckets: TenantBuckets): AppMetrics {
+export function makeMetrics(): AppMetrics {
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
   const registers = [registry]
-  const gauge = (name: string, help: string, read: () => number) =>
-    new Gauge({
-      name,
-      help,
-      registers,
-      collect() {
-        this.set(read())
-      },
-    })
-  gauge('doorman_app_pools', 'Tenant pools that exist.', () => pools.figures.pools)
-  gauge(
-    'doorman_app_db_connections',
-    'Sockets to tenant databases; near DB_GLOBAL_POOL_MAX requests begin to wait.',
-    () => pools.figures.connections,
-  )
-  gauge(
-    'doorman_app_pool_waiting',
-    'Requests that wait for a connection; above 0 for long: slow queries or small pools.',
-    () => pools.figures.waiting,
-  )
-  gauge('doorman_app_pool_leases', 'Requests that use a pool now.', () => pools.figures.leases)
-  gauge('doorman_app_bucket_clients', 'S3 clients that exist.', () => buckets.clients)
-  gauge('doorman_app_bucket_leases', 'File operations that run now.', () => buckets.leases)
   return {
     registry,
     requests: new Counter({
@@ -65,5 +45,12 @@ export function makeMetrics(pools: TenantPools, buckets: TenantBuckets): AppMetr
       labelNames: ['kind'],
       registers,
     }),
+    tenantFaults: new Counter({
+      name: 'doorman_app_tenant_faults_total',
+      help: 'Failures of tenants’ databases and buckets by reason. One tenant or a whole server? The access log names the tenants; the runbook has the codes.',
+      labelNames: ['reason'],
+      registers,
+    }),
+    kitEvents: countKitEvents(registers),
   }
 }

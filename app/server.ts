@@ -18,6 +18,7 @@ import { openTenantKit } from './kit/open-kit.ts'
 import type { TenantBuckets } from './kit/tenant-buckets.ts'
 import type { TenantKit } from './kit/tenant-kit.ts'
 import type { TenantPools } from './kit/tenant-pools.ts'
+import { gaugeKit } from './kit-metrics.ts'
 import { type AppMetrics, makeMetrics } from './metrics.ts'
 
 /** JSON and form bodies; files are streamed and bounded by FILE_BYTES_MAX. */
@@ -40,8 +41,13 @@ export interface AppServer {
 }
 
 export async function makeAppServer(config: AppConfig, log: Log): Promise<AppServer> {
-  const { kit, pools, buckets } = await openTenantKit({ ...config.kit, log })
-  const metrics = makeMetrics(pools, buckets)
+  const metrics = makeMetrics()
+  const { kit, pools, buckets } = await openTenantKit({
+    ...config.kit,
+    log,
+    events: metrics.kitEvents,
+  })
+  gaugeKit(metrics.registry, pools, buckets)
   const drain = new Drain()
 
   const app = fastify({

@@ -7,6 +7,7 @@ import pg from 'pg'
 import type { BucketConnection, DbConnection } from '../registry/connection.ts'
 import {
   CONTEXT_HEADER,
+  type ContextClaims,
   type ContextMinter,
   encodePrincipal,
   makeContextMinter,
@@ -15,6 +16,7 @@ import {
   REQUEST_HEADER,
   signRequest,
 } from '../registry/context.ts'
+import { HmacSha256 } from '../registry/lib/hmac.ts'
 import { makeLog } from '../registry/lib/log.ts'
 import { hashPassword } from '../registry/lib/password.ts'
 import type { Tenant, TenantId, TenantKey } from '../registry/tenant.ts'
@@ -260,4 +262,25 @@ export async function sessionsOf(server: TestServer, tenant: TestTenant): Promis
     [tenant.db.name],
   )
   return row.n
+}
+
+/** Claims of the tenant's context, as the gate hands them on. */
+export function claimsOf(tenant: TestTenant): ContextClaims {
+  return {
+    tid: tenant.id,
+    key: tenant.key,
+    mode: 'shared',
+    ver: tenant.version,
+    mac: new HmacSha256(Buffer.alloc(32)),
+    exp: 0,
+    db: tenant.db,
+    bucket: tenant.bucket,
+  }
+}
+
+/** The value of a series as `/metrics` shows it; 0 where it is not there yet. */
+export async function metricOf(app: TestApp, series: string): Promise<number> {
+  const lines = (await app.metrics.registry.metrics()).split('\n')
+  const line = lines.find(text => text.startsWith(`${series} `))
+  return Number(line?.slice(series.length + 1) ?? 0)
 }

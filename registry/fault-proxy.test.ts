@@ -121,11 +121,20 @@ t.test('reset, refuse, cut and restore do as they say, on one port', async t => 
   t.equal(proxy.connections, 0)
 })
 
-t.test('a server that is down resets the client', async t => {
+t.test('a server that is down resets the client, over a stalled link only later', async t => {
   const closed = await startEcho('')
   closed.stop()
   const proxy = await startFaultProxy(closed)
   t.teardown(() => proxy.stop())
   const { heard } = dial(proxy)
   await until('a reset', () => heard.error === 'ECONNRESET')
+  proxy.set({ stall: true })
+  const { socket, heard: later } = dial(proxy)
+  await once(socket, 'connect')
+  const other = dial(proxy)
+  await once(other.socket, 'connect')
+  t.equal(later.error, '')
+  t.equal(proxy.connections, 2)
+  proxy.set({ stall: false })
+  await until('a reset', () => later.error === 'ECONNRESET')
 })

@@ -127,19 +127,25 @@ class Link {
   onClose: () => void = () => {}
   readonly #client: Socket
   readonly #upstream: Socket
+  readonly #faults: () => LinkFaults
   readonly #directions: readonly [Direction, Direction]
   #open = 2
+  #isBroken = false
 
   constructor(client: Socket, upstream: Socket, faults: () => LinkFaults) {
     this.#client = client
     this.#upstream = upstream
+    this.#faults = faults
     this.#directions = [
       new Direction(client, upstream, faults),
       new Direction(upstream, client, faults),
     ]
     for (const socket of [client, upstream]) {
-      // A connection that breaks breaks on both sides; the error itself is the test's to see.
-      socket.on('error', () => this.reset())
+      // A connection that breaks breaks on both sides, unless nothing passes at the moment.
+      socket.on('error', () => {
+        this.#isBroken = true
+        this.wake()
+      })
       socket.once('close', () => {
         this.#open -= 1
         if (this.#open === 0) this.onClose()
@@ -152,7 +158,8 @@ class Link {
   }
 
   wake(): void {
-    for (const direction of this.#directions) direction.wake()
+    if (this.#isBroken && !this.#faults().stall) this.reset()
+    else for (const direction of this.#directions) direction.wake()
   }
 
   reset(): void {

@@ -1,7 +1,5 @@
-import type pg from 'pg'
 import { Fault } from '../../registry/lib/errors.ts'
-import { databaseFault, sessionSurvives } from './db-error.ts'
-import type { TenantPool } from './tenant-pool.ts'
+import { DbSession, Statements } from './db-session.ts'
 import type { PoolLease } from './tenant-pools.ts'
 
 /** Runs SQL on the database of the request's tenant; there is no way to name another. */
@@ -27,55 +25,62 @@ export interface LeasedDb extends Db {
   release(): void
 }
 
-/** @param lease called at the first statement: a request that needs no database takes no lease */
-export function makeDb(lease: () => PoolLease): LeasedDb {
+/**
+ * @param lease called at the first statement: a request that needs no database takes no lease
+ * @param signalOf asked at the first statement; once it aborts, statements are cancelled and refused
+ */
+export function makeDb(
+  lease: () => PoolLease,
+  signalOf: () => AbortSignal | null = () => null,
+): LeasedDb {
   let held: PoolLease | null = null
   let isReleased = false
+  let statements: Statements | null = null
 
-  async function open(): Promise<Session> {
+  async function open(): Promise<Opened> {
     if (isReleased) throw new Fault('INTERNAL', 'the database was used after the request ended')
+    statements ??= new Statements(signalOf())
     held ??= lease()
     const { pool } = held
-    return { pool, client: await pool.checkout(), isDead: false }
+    return { session: new DbSession(pool, await pool.checkout(statements.signal)), statements }
   }
 
   return {
     async query(text, values) {
-      const session = await open()
+      const { session, statements } = await open()
       try {
-        return (await run<never>(session, text, values)).rows
+        return (await session.run<never>(statements, text, values)).rows
       } finally {
-        close(session)
+        session.close()
       }
     },
     transaction: work => inTransaction(open, work),
     release() {
       isReleased = true
+      statements?.release()
       held?.release()
     },
   }
 }
 
-interface Session {
-  readonly pool: TenantPool
-  readonly client: pg.PoolClient
-  /** The socket broke or a query never came back: not to be used again. */
-  isDead: boolean
+interface Opened {
+  readonly session: DbSession
+  readonly statements: Statements
 }
 
 async function inTransaction<T>(
-  open: () => Promise<Session>,
+  open: () => Promise<Opened>,
   work: (tx: Queryable) => Promise<T>,
 ): Promise<T> {
-  let begun: Promise<Session> | null = null
+  let begun: Promise<Opened> | null = null
   let isOver = false
   const begin = async () => {
-    const session = await open()
+    const opened = await open()
     try {
-      await run(session, 'BEGIN')
-      return session
+      await opened.session.run(null, 'BEGIN')
+      return opened
     } catch (error) {
-      close(session)
+      opened.session.close()
       throw error
     }
   }
@@ -83,47 +88,32 @@ async function inTransaction<T>(
     async query(text, values) {
       if (isOver) throw new Fault('INTERNAL', 'the transaction was used after its end')
       begun ??= begin()
-      return (await run<never>(await begun, text, values)).rows
+      const { session, statements } = await begun
+      return (await session.run<never>(statements, text, values)).rows
     },
   }
+  const opened = async () => (await (begun as Promise<Opened> | null)?.catch(() => null)) ?? null
   try {
     const result = await work(tx)
     isOver = true
-    const session = await begun
-    if (session !== null) await commit(session)
+    const held = await (begun as Promise<Opened> | null)
+    if (held !== null) await commit(held.session)
     return result
   } catch (error) {
     isOver = true
-    const session = await (begun as Promise<Session> | null)?.catch(() => null)
+    const session = (await opened())?.session
     // Where even this fails the session is dead or not idle, and close cuts it.
-    if (session && !session.isDead) await run(session, 'ROLLBACK').catch(() => {})
+    if (session && !session.isDead) await session.run(null, 'ROLLBACK').catch(() => {})
     throw error
   } finally {
-    const session = await (begun as Promise<Session> | null)?.catch(() => null)
-    if (session) close(session)
+    const session = (await opened())?.session
+    session?.close()
   }
 }
 
-async function commit(session: Session): Promise<void> {
+/** Not cancelled where the client leaves: what was asked for is done by now. */
+async function commit(session: DbSession): Promise<void> {
   // A COMMIT of a transaction in which a statement failed rolls back and reports no error.
-  const { command } = await run(session, 'COMMIT')
+  const { command } = await session.run(null, 'COMMIT')
   if (command !== 'COMMIT') throw new Fault('INTERNAL', 'a failed statement was ignored')
-}
-
-function close({ pool, client, isDead }: Session): void {
-  pool.giveBack(client, isDead || client.getTransactionStatus() !== 'I')
-}
-
-async function run<Row extends object>(
-  session: Session,
-  text: string,
-  values: readonly unknown[] = [],
-): Promise<pg.QueryResult<Row>> {
-  try {
-    return await session.client.query<Row>(text, [...values])
-  } catch (error) {
-    if (!sessionSurvives(error)) session.isDead = true
-    // The Fault keeps its cause, so that a handler can tell one constraint from another.
-    throw databaseFault(error)
-  }
 }

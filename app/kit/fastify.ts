@@ -1,4 +1,4 @@
-import type { IncomingHttpHeaders } from 'node:http'
+import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import type {
   FastifyError,
   FastifyInstance,
@@ -62,6 +62,8 @@ const READING = new Set(['GET', 'HEAD', 'OPTIONS'])
  *   has `config: { isOpen: true }`;
  * - an async handler finds the tenant in `request.scope`; the database is leased at the first statement, and
  *   given back when the handler settles, whatever happens. One that sends a stream by itself returns `reply`;
+ * - a client that leaves before its answer cancels the statement that runs for it, and `request.scope.signal`
+ *   aborts; what is being committed by then is committed;
  * - a handler that may change something runs in one transaction, committed when it resolves and before its
  *   result is sent: it returns the answer instead of calling `reply.send`;
  * - whatever is thrown becomes the envelope of DESIGN 4.1;
@@ -121,7 +123,7 @@ function scoped(
   return async function scopedHandler(this: FastifyInstance, request, reply) {
     const { admitted } = request
     if (admitted === null) throw new Fault('CONTEXT_INVALID', 'no context')
-    return kit.run(admitted, isTransactional, async scope => {
+    const work = async (scope: Scope) => {
       scopes.set(request, scope)
       try {
         const answer = handler.call(this, request, reply)
@@ -131,8 +133,24 @@ function scoped(
       } finally {
         scopes.delete(request)
       }
+    }
+    let signal: AbortSignal | undefined
+    return kit.run(admitted, isTransactional, work, () => {
+      signal ??= leaveSignal(reply.raw)
+      return signal
     })
   }
+}
+
+/** Aborts where the connection ends before the answer does: the client left, or the gateway gave up. */
+function leaveSignal(answer: ServerResponse): AbortSignal {
+  const controller = new AbortController()
+  const leave = () => {
+    if (!answer.writableFinished) controller.abort()
+  }
+  if (answer.destroyed) leave()
+  else answer.once('close', leave)
+  return controller.signal
 }
 
 /** Answers with the envelope of `fault`. */

@@ -3,6 +3,7 @@ import { makeContextVerifier } from '../../registry/context.ts'
 import { type AddressPolicy, makeAddressPolicy } from '../../registry/lib/address.ts'
 import { type Log, makeLog } from '../../registry/lib/log.ts'
 import { makeGate } from './gate.ts'
+import { type KitEvents, NO_EVENTS } from './kit-events.ts'
 import { makeReplayGuard } from './replay-guard.ts'
 import { type BucketOptions, TenantBuckets } from './tenant-buckets.ts'
 import { makeTenantKit, type TenantKit } from './tenant-kit.ts'
@@ -24,6 +25,8 @@ export interface KitOptions {
   readonly buckets?: Partial<Omit<BucketOptions, 'addressPolicy'>>
   /** Default: warnings to standard output. */
   readonly log?: Log
+  /** For metrics. */
+  readonly events?: KitEvents
 }
 
 /** The kit with what stands behind it, for metrics. */
@@ -41,6 +44,8 @@ export const KIT_DEFAULTS = {
     connectionsMax: 5,
     connectionsMin: 0,
     connectionsTotalMax: 200,
+    // PostgreSQL admits 100 by default, 3 of them reserved: two replicas, and some left for migrations.
+    connectionsPerServerMax: 45,
     connectMs: 3000,
     checkoutMs: 3000,
     waitersMax: 256,
@@ -49,6 +54,8 @@ export const KIT_DEFAULTS = {
     poolsMax: 1024,
     statementTimeoutMs: 30_000,
     idleInTransactionMs: 15_000,
+    cancelsMax: 32,
+    breaker: { failuresMax: 3, backoffMs: 1000, backoffMaxMs: 15_000 },
     sslCa: null,
     applicationName: 'doorman-app',
   },
@@ -59,6 +66,7 @@ export const KIT_DEFAULTS = {
     connectMs: 3000,
     idleMs: 60_000,
     socketsMax: 50,
+    breaker: { failuresMax: 3, backoffMs: 1000, backoffMaxMs: 15_000, probeMs: 10_000 },
   },
 } as const satisfies Partial<KitOptions>
 
@@ -71,7 +79,11 @@ export const KIT_DEFAULTS = {
 export async function openTenantKit(options: KitOptions): Promise<OpenKit> {
   const { contextsMax = KIT_DEFAULTS.contextsMax, replayIdsMax = KIT_DEFAULTS.replayIdsMax } =
     options
-  const { addressPolicy = makeAddressPolicy([]), log = makeLog('app', 'warn') } = options
+  const {
+    addressPolicy = makeAddressPolicy([]),
+    log = makeLog('app', 'warn'),
+    events = NO_EVENTS,
+  } = options
   const verifier = await makeContextVerifier(options.publicKeys, options.contentKeys)
   const gate = makeGate({
     verifier,
@@ -79,7 +91,14 @@ export async function openTenantKit(options: KitOptions): Promise<OpenKit> {
     contextsMax,
     versionsMax: contextsMax * 2,
   })
-  const pools = new TenantPools({ ...KIT_DEFAULTS.pools, ...options.pools, addressPolicy }, log)
-  const buckets = new TenantBuckets({ ...KIT_DEFAULTS.buckets, ...options.buckets, addressPolicy })
+  const pools = new TenantPools(
+    { ...KIT_DEFAULTS.pools, ...options.pools, addressPolicy },
+    events,
+    log,
+  )
+  const buckets = new TenantBuckets(
+    { ...KIT_DEFAULTS.buckets, ...options.buckets, addressPolicy },
+    events,
+  )
   return { kit: makeTenantKit(gate, pools, buckets), pools, buckets }
 }

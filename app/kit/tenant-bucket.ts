@@ -9,6 +9,7 @@ import {
 } from '@aws-sdk/client-s3'
 import { Upload } from '@aws-sdk/lib-storage'
 import { Fault } from '../../registry/lib/errors.ts'
+import { bucketFault } from './bucket-error.ts'
 import { objectKey } from './object-name.ts'
 import type { BucketLease } from './tenant-buckets.ts'
 
@@ -48,14 +49,23 @@ export interface FilePage {
 const PART_BYTES = 8 * 1024 * 1024
 const PARTS_AT_ONCE = 2
 
-/** @param lease called per operation: the client is held until the operation and its stream end */
-export function makeTenantBucket(lease: () => BucketLease): TenantBucket {
+/**
+ * @param lease called per operation: the client is held until the operation and its stream end
+ * @param signalOf asked per operation; what runs when it aborts is given up
+ */
+export function makeTenantBucket(
+  lease: () => BucketLease,
+  signalOf: () => AbortSignal | null = () => null,
+): TenantBucket {
+  const abortable = () => {
+    const abortSignal = signalOf()
+    return abortSignal === null ? {} : { abortSignal }
+  }
+
   async function withLease<T>(work: (held: BucketLease) => Promise<T>): Promise<T> {
     const held = lease()
     try {
-      return await work(held)
-    } catch (error) {
-      throw bucketFault(error)
+      return await settled(held, work)
     } finally {
       held.release()
     }
@@ -71,28 +81,30 @@ export function makeTenantBucket(lease: () => BucketLease): TenantBucket {
     async get(name) {
       const held = lease()
       try {
-        const place = { Bucket: held.bucket, Key: objectKey(held.prefix, name) }
-        const found = await held.client.send(new GetObjectCommand(place))
-        const body = found.Body
-        if (!(body instanceof Readable)) throw new Error('the storage gave no stream')
-        body.once('close', held.release)
-        return { body, ...storedFile(found) }
+        return await settled(held, async () => {
+          const place = { Bucket: held.bucket, Key: objectKey(held.prefix, name) }
+          const found = await held.client.send(new GetObjectCommand(place), abortable())
+          const body = found.Body
+          if (!(body instanceof Readable)) throw new Error('the storage gave no stream')
+          body.once('close', held.release)
+          return { body, ...storedFile(found) }
+        })
       } catch (error) {
         held.release()
-        throw bucketFault(error)
+        throw error
       }
     },
 
     head: name =>
       withLease(async held => {
         const place = { Bucket: held.bucket, Key: objectKey(held.prefix, name) }
-        return storedFile(await held.client.send(new HeadObjectCommand(place)))
+        return storedFile(await held.client.send(new HeadObjectCommand(place), abortable()))
       }),
 
     remove: name =>
       withLease(async held => {
         const place = { Bucket: held.bucket, Key: objectKey(held.prefix, name) }
-        await held.client.send(new DeleteObjectCommand(place))
+        await held.client.send(new DeleteObjectCommand(place), abortable())
       }),
 
     list: (limit, cursor) =>
@@ -106,6 +118,7 @@ export function makeTenantBucket(lease: () => BucketLease): TenantBucket {
             MaxKeys: limit,
             ...(cursor === null ? {} : { ContinuationToken: cursor }),
           }),
+          abortable(),
         )
         const files = (page.Contents ?? [])
           .filter(({ Key }) => Key?.startsWith(held.prefix) && Key !== held.prefix)
@@ -116,6 +129,19 @@ export function makeTenantBucket(lease: () => BucketLease): TenantBucket {
           }))
         return { files, cursor: page.NextContinuationToken ?? null }
       }),
+  }
+}
+
+/** Tells the client's breaker what came of `work`. */
+async function settled<T>(held: BucketLease, work: (held: BucketLease) => Promise<T>): Promise<T> {
+  try {
+    const result = await work(held)
+    held.settle(null)
+    return result
+  } catch (error) {
+    const fault = bucketFault(error)
+    held.settle(fault)
+    throw fault
   }
 }
 
@@ -208,15 +234,4 @@ function storedFile(head: ObjectHead): StoredFile {
 
 function tooLarge(): Fault {
   return new Fault('BODY_TOO_LARGE', 'file over FILE_BYTES_MAX')
-}
-
-function bucketFault(error: unknown): Fault {
-  if (error instanceof Fault) return error
-  const name = error instanceof Error ? error.name : ''
-  const text = error instanceof Error ? error.message : String(error)
-  if (name === 'NoSuchKey' || name === 'NotFound') {
-    return new Fault('NOT_FOUND', 'no such object', { cause: error })
-  }
-  if (name === 'AbortError') return new Fault('BAD_REQUEST', 'the client left', { cause: error })
-  return new Fault('TENANT_BUCKET_UNAVAILABLE', `${name}: ${text}`, { cause: error })
 }

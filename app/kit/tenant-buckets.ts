@@ -6,7 +6,10 @@ import type { ContextClaims } from '../../registry/context.ts'
 import type { AddressPolicy } from '../../registry/lib/address.ts'
 import { Fault } from '../../registry/lib/errors.ts'
 import { guardedLookup, requireAllowedLiteral } from '../../registry/lib/guarded-socket.ts'
+import { Breaker, type BreakerOptions } from './breaker.ts'
+import { bucketVerdict } from './bucket-error.ts'
 import { fingerprint } from './fingerprint.ts'
+import type { KitEvents } from './kit-events.ts'
 import { normalPrefix } from './object-name.ts'
 
 export interface BucketOptions {
@@ -19,6 +22,7 @@ export interface BucketOptions {
   readonly idleMs: number
   /** Connections per client. */
   readonly socketsMax: number
+  readonly breaker: BreakerOptions
   readonly addressPolicy: AddressPolicy | null
 }
 
@@ -28,12 +32,17 @@ export interface BucketLease {
   readonly bucket: string
   /** Every key begins with it; empty where the bucket is the tenant's alone. */
   readonly prefix: string
+  /** What came of the operation, null where all went well; to be called before `release`. */
+  settle(fault: Fault | null): void
   /** To be called once; a further call does nothing. */
   release(): void
 }
 
 interface Entry {
   readonly client: S3Client
+  readonly breaker: Breaker
+  /** What opened the breaker. */
+  lastFault: Fault | null
   leases: number
   lastUsedAt: number
 }
@@ -41,13 +50,15 @@ interface Entry {
 /** The S3 clients of all tenants of this replica, found by verified claims alone, as the pools are. */
 export class TenantBuckets {
   readonly #options: BucketOptions
+  readonly #events: KitEvents
   /** Least recently used first. */
   readonly #entries = new Map<string, Entry>()
   readonly #sweeper: NodeJS.Timeout
   #isClosed = false
 
-  constructor(options: BucketOptions) {
+  constructor(options: BucketOptions, events: KitEvents) {
     this.#options = options
+    this.#events = events
     this.#sweeper = setInterval(() => this.#sweep(), Math.min(options.clientIdleMs, 10_000))
     this.#sweeper.unref()
   }
@@ -59,6 +70,10 @@ export class TenantBuckets {
   /** Operations that use a client now, their streams included. */
   get leases(): number {
     return [...this.#entries.values()].reduce((sum, entry) => sum + entry.leases, 0)
+  }
+
+  get breakersOpen(): number {
+    return [...this.#entries.values()].filter(({ breaker }) => !breaker.isClosed).length
   }
 
   /** @throws Fault TENANT_BUCKET_MISSING, TENANT_CONFIG_INVALID, TENANT_BUCKET_UNAVAILABLE */
@@ -80,12 +95,25 @@ export class TenantBuckets {
     const entry = this.#entries.get(key) ?? this.#add(place)
     this.#entries.delete(key)
     this.#entries.set(key, entry)
+    const { breaker } = entry
+    const now = Date.now()
+    if (!breaker.mayTry(now)) throw brokenFault(entry, now)
+    const attempt = breaker.begin(now)
     entry.leases += 1
     let isReleased = false
     return {
       client: entry.client,
       bucket: place.name,
       prefix,
+      settle: fault => {
+        const isWorking = fault === null || bucketVerdict(fault)
+        if (isWorking === null) breaker.forget(attempt)
+        else if (isWorking) breaker.succeed()
+        else {
+          entry.lastFault = fault
+          if (breaker.fail(attempt, Date.now())) this.#events.broke('bucket')
+        }
+      },
       release: () => {
         if (isReleased) return
         isReleased = true
@@ -110,7 +138,13 @@ export class TenantBuckets {
       }
       this.#remove(idle[0], idle[1])
     }
-    return { client: makeClient(place, this.#options), leases: 0, lastUsedAt: 0 }
+    return {
+      client: makeClient(place, this.#options),
+      breaker: new Breaker(this.#options.breaker),
+      lastFault: null,
+      leases: 0,
+      lastUsedAt: Date.now(),
+    }
   }
 
   #sweep(): void {
@@ -124,6 +158,13 @@ export class TenantBuckets {
     this.#entries.delete(key)
     entry.client.destroy()
   }
+}
+
+function brokenFault({ breaker, lastFault }: Entry, nowMs: number): Fault {
+  return new Fault('TENANT_BUCKET_UNAVAILABLE', `breaker open: ${lastFault?.reason}`, {
+    retryAfterS: breaker.retryAfterS(nowMs),
+    tenantFault: lastFault?.tenantFault,
+  })
 }
 
 function makeClient(place: BucketConnection, options: BucketOptions): S3Client {

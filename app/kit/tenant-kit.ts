@@ -17,6 +17,8 @@ export interface Scope {
   readonly requestId: string
   readonly db: Db
   readonly bucket: TenantBucket
+  /** Aborts where the client leaves; statements and file operations that run by then are cancelled. */
+  readonly signal: AbortSignal
   /** Runs once the request's work is committed, and never where it was rolled back. */
   onCommit(effect: () => void): void
 }
@@ -47,11 +49,13 @@ export interface TenantKit {
    * Runs `work` with the tenant's resources and gives them back whatever happens.
    *
    * @param isTransactional one transaction around all of `work`: committed when it resolves
+   * @param signal aborted where the request's client leaves; as a function it is asked at first use
    */
   run<T>(
     admitted: Admitted,
     isTransactional: boolean,
     work: (scope: Scope) => Promise<T>,
+    signal?: AbortSignal | (() => AbortSignal),
   ): Promise<T>
   /** Ends pools and clients; queries that run are not cut. */
   close(): Promise<void>
@@ -61,23 +65,29 @@ export function makeTenantKit(gate: Gate, pools: TenantPools, buckets: TenantBuc
   return {
     admit: facts => gate.admit(facts, Date.now()),
 
-    async run({ claims, principal, requestId }, isTransactional, work) {
-      const db = makeDb(() => pools.lease(claims))
+    async run({ claims, principal, requestId }, isTransactional, work, signal) {
+      const signalOf = () => (typeof signal === 'function' ? signal() : (signal ?? null))
+      const db = makeDb(() => pools.lease(claims), signalOf)
       const effects: (() => void)[] = []
-      const scope: Scope = {
-        tenant: { id: claims.tid, key: claims.key, mode: claims.mode },
+      const tenant = { id: claims.tid, key: claims.key, mode: claims.mode }
+      const bucket = makeTenantBucket(() => buckets.lease(claims), signalOf)
+      const scopeOf = (db: Db): Scope => ({
+        tenant,
         principal,
         requestId,
         db,
-        bucket: makeTenantBucket(() => buckets.lease(claims)),
+        bucket,
+        get signal() {
+          return signalOf() ?? new AbortController().signal
+        },
         onCommit: effect => effects.push(effect),
-      }
+      })
       try {
         const result = isTransactional
           ? await db.transaction(tx =>
-              work({ ...scope, db: { query: tx.query, transaction: inner => inner(tx) } }),
+              work(scopeOf({ query: tx.query, transaction: inner => inner(tx) })),
             )
-          : await work(scope)
+          : await work(scopeOf(db))
         for (const effect of effects) effect()
         return result
       } finally {

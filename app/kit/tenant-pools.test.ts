@@ -1,8 +1,8 @@
 import { createServer, type Socket } from 'node:net'
 import t from 'tap'
 import { startTestPostgres } from '../../deploy/local/postgres.ts'
-import { HmacSha256 } from '../../registry/lib/hmac.ts'
 import {
+  claimsOf,
   makeKeys,
   makeTenant,
   sessionsOf,
@@ -21,18 +21,6 @@ const gateway = new TestGateway(keys)
 
 const whoami = (port: number, tenant: TestTenant) =>
   gateway.call(port, tenant, 'GET', '/api/whoami')
-
-/** Claims as the gate hands them on. */
-const claimsOf = (tenant: TestTenant) => ({
-  tid: tenant.id,
-  key: tenant.key,
-  mode: 'shared' as const,
-  ver: tenant.version,
-  mac: new HmacSha256(Buffer.alloc(32)),
-  exp: 0,
-  db: tenant.db,
-  bucket: null,
-})
 
 t.test(
   'a rotated password gets a new pool; the old one ends without cutting its query',

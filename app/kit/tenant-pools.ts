@@ -3,8 +3,10 @@ import { Fault } from '../../registry/lib/errors.ts'
 import type { Log } from '../../registry/lib/log.ts'
 import type { TenantId } from '../../registry/tenant.ts'
 import { ConnectionBudget } from './budget.ts'
+import { Cancels } from './db-cancel.ts'
 import { fingerprint } from './fingerprint.ts'
-import { type PoolOptions, TenantPool } from './tenant-pool.ts'
+import type { KitEvents } from './kit-events.ts'
+import { type PoolOptions, type PoolParts, TenantPool } from './tenant-pool.ts'
 
 /** The right to use one tenant's pool for the time of one request. */
 export interface PoolLease {
@@ -15,9 +17,22 @@ export interface PoolLease {
 
 export interface PoolFigures {
   readonly pools: number
+  /** All sockets of the replica; the next four are parts of it, but for sockets that failed a moment ago. */
   readonly connections: number
+  readonly connecting: number
+  readonly idle: number
+  readonly active: number
+  readonly closing: number
+  readonly connectionsMax: number
+  /** Sockets to the server that has most of them. */
+  readonly connectionsOfBusiestServer: number
+  readonly connectionsPerServerMax: number
   readonly leases: number
+  /** Requests that wait for a connection. */
   readonly waiting: number
+  /** Pools that wait for a slot of the budget. */
+  readonly poolsInLine: number
+  readonly breakersOpen: number
 }
 
 interface Current {
@@ -31,57 +46,73 @@ interface Current {
  */
 export class TenantPools {
   readonly #options: PoolOptions
-  readonly #log: Log
+  readonly #parts: PoolParts
   readonly #budget: ConnectionBudget
   /** Least recently leased first. */
   readonly #pools = new Map<string, TenantPool>()
   /** Newest details per tenant that has a pool. */
   readonly #current = new Map<TenantId, Current>()
+  /** A context is used by many requests: its key is made once, and goes with it. */
+  readonly #keys = new WeakMap<ContextClaims, string>()
+  /** Pools that ended and wait for their last socket. */
+  readonly #leaving = new Set<TenantPool>()
   readonly #ending = new Set<Promise<void>>()
   readonly #sweeper: NodeJS.Timeout
   #isClosed = false
 
-  constructor(options: PoolOptions, log: Log) {
+  constructor(options: PoolOptions, events: KitEvents, log: Log) {
     this.#options = options
-    this.#log = log
-    this.#budget = new ConnectionBudget(
-      options.connectionsTotalMax,
-      options.checkoutMs,
-      options.waitersMax,
-    )
-    this.#budget.evictIdle = () => [...this.#pools.values()].some(pool => pool.evictOne())
+    const { connectionsTotalMax, connectionsPerServerMax, cancelsMax } = options
+    this.#budget = new ConnectionBudget(connectionsTotalMax, connectionsPerServerMax)
+    this.#budget.evictIdle = server => {
+      for (const pool of this.#pools.values()) {
+        if ((server === null || pool.server === server) && pool.evictIdle()) return true
+      }
+      return false
+    }
+    this.#parts = { budget: this.#budget, cancels: new Cancels(cancelsMax), events, log }
     this.#sweeper = setInterval(() => this.#sweep(), Math.min(options.poolIdleMs, 10_000))
     this.#sweeper.unref()
   }
 
   get figures(): PoolFigures {
-    const pools = [...this.#pools.values()]
-    const sum = (of: (pool: TenantPool) => number) => pools.reduce((n, pool) => n + of(pool), 0)
+    const sums = {
+      connecting: 0,
+      idle: 0,
+      active: 0,
+      closing: 0,
+      leases: 0,
+      waiting: 0,
+      breakersOpen: 0,
+    }
+    for (const pool of [...this.#pools.values(), ...this.#leaving]) {
+      sums.connecting += pool.connecting
+      sums.idle += pool.idle
+      sums.active += pool.active
+      sums.closing += pool.closing
+      sums.leases += pool.leases
+      sums.waiting += pool.waiting
+      sums.breakersOpen += pool.isBroken ? 1 : 0
+    }
     return {
-      pools: pools.length,
+      ...sums,
+      pools: this.#pools.size,
       connections: this.#budget.used,
-      leases: sum(pool => pool.leases),
-      waiting: sum(pool => pool.waiting),
+      connectionsMax: this.#budget.max,
+      connectionsOfBusiestServer: this.#budget.usedOnBusiestServer,
+      connectionsPerServerMax: this.#budget.serverMax,
+      poolsInLine: this.#budget.wanting,
     }
   }
 
   /** @throws Fault POOL_EXHAUSTED where every pool of a full replica is in use */
   lease(claims: ContextClaims): PoolLease {
     if (this.#isClosed) throw new Fault('SHUTTING_DOWN', 'the pools are closed')
-    const { db } = claims
-    const key = `${claims.tid}:${fingerprint([
-      db.host,
-      db.port,
-      db.name,
-      db.user,
-      db.password,
-      db.ssl,
-      db.pool_max,
-    ])}`
+    const key = this.#keyOf(claims)
     let pool = this.#pools.get(key)
     if (pool === undefined) {
       this.#makeRoom()
-      pool = new TenantPool(key, db, this.#options, this.#budget, this.#log)
+      pool = new TenantPool(key, claims.db, this.#options, this.#parts)
     } else {
       this.#pools.delete(key)
     }
@@ -97,6 +128,16 @@ export class TenantPools {
     clearInterval(this.#sweeper)
     for (const pool of [...this.#pools.values()]) this.#end(pool)
     await Promise.all([...this.#ending])
+  }
+
+  #keyOf(claims: ContextClaims): string {
+    let key = this.#keys.get(claims)
+    if (key === undefined) {
+      const { host, port, name, user, password, ssl, pool_max } = claims.db
+      key = `${claims.tid}:${fingerprint([host, port, name, user, password, ssl, pool_max])}`
+      this.#keys.set(claims, key)
+    }
+    return key
   }
 
   #makeLease(pool: TenantPool): PoolLease {
@@ -138,10 +179,13 @@ export class TenantPools {
     if (this.#pools.size < this.#options.poolsMax) return
     for (const pool of this.#pools.values()) {
       if (pool.leases > 0) continue
+      this.#parts.events.evicted('pool')
       this.#end(pool)
       return
     }
-    throw new Fault('POOL_EXHAUSTED', 'every pool of the replica is in use: DB_POOLS_MAX')
+    throw new Fault('POOL_EXHAUSTED', 'every pool of the replica is in use: DB_POOLS_MAX', {
+      tenantFault: 'pool_exhausted',
+    })
   }
 
   #sweep(): void {
@@ -155,10 +199,11 @@ export class TenantPools {
     this.#pools.delete(pool.key)
     const tenant = pool.key.slice(0, 36) as TenantId
     if (this.#current.get(tenant)?.key === pool.key) this.#current.delete(tenant)
-    const ending = pool.end().catch(error => {
-      this.#log.warn({ reason: String(error) }, 'pool did not end cleanly')
+    this.#leaving.add(pool)
+    const ending = pool.end().finally(() => {
+      this.#leaving.delete(pool)
+      this.#ending.delete(ending)
     })
     this.#ending.add(ending)
-    ending.finally(() => this.#ending.delete(ending))
   }
 }

@@ -1,4 +1,5 @@
 import { messageForLog } from './log-error.ts'
+import { TENANT_FAULT_HEADER, type TenantFault } from './tenant-fault.ts'
 
 /**
  * The one code table of Doorman: every answer that the gateway or the app makes itself when a request
@@ -210,7 +211,7 @@ export const ERRORS = {
     status: 503,
     blame: 'tenant',
     message: 'All database connections of this tenant are busy.',
-    check: 'Slow queries of the tenant, db_pool_max, DB_GLOBAL_POOL_MAX.',
+    check: 'Slow queries of the tenant, db_pool_max, DB_GLOBAL_POOL_MAX, DB_HOST_POOL_MAX.',
     retryAfterS: 1,
   },
   TENANT_ISSUER_UNAVAILABLE: {
@@ -314,6 +315,14 @@ export function errorSpec(code: ErrorCode): ErrorSpec {
   return ERRORS[code]
 }
 
+export interface FaultOptions {
+  readonly cause?: unknown
+  readonly publicMessage?: string
+  readonly retryAfterS?: number
+  readonly fields?: readonly string[]
+  readonly tenantFault?: TenantFault | undefined
+}
+
 /**
  * A failure with a code of the table. `reason` is for logs only and never reaches a client; it must
  * not hold a secret. `publicMessage` replaces the table's text where the client needs the particular
@@ -327,17 +336,10 @@ export class Fault extends Error {
   readonly retryAfterS: number | undefined
   /** Further header fields of the answer: name, value, … */
   readonly fields: readonly string[]
+  /** The app's word to the gateway on what of the tenant failed. */
+  readonly tenantFault: TenantFault | undefined
 
-  constructor(
-    code: ErrorCode,
-    reason: string,
-    options: {
-      cause?: unknown
-      publicMessage?: string
-      retryAfterS?: number
-      fields?: readonly string[]
-    } = {},
-  ) {
+  constructor(code: ErrorCode, reason: string, options: FaultOptions = {}) {
     super(`${code}: ${reason}`, options.cause === undefined ? undefined : { cause: options.cause })
     const spec = errorSpec(code)
     this.code = code
@@ -345,6 +347,7 @@ export class Fault extends Error {
     this.publicMessage = options.publicMessage ?? spec.message
     this.retryAfterS = options.retryAfterS ?? spec.retryAfterS
     this.fields = options.fields ?? []
+    this.tenantFault = options.tenantFault
   }
 
   get status(): number {
@@ -394,6 +397,8 @@ export function faultFields(fault: Fault, status = fault.status): string[] {
   // RFC 9110 section 15.5.2: a 401 names the scheme.
   if (status === 401) fields.push('www-authenticate', 'Bearer')
   fields.push(...(errorSpec(fault.code).fields ?? []))
+  // Last, and gone at the gateway: what the client sees is the same from either of them.
   fields.push(...OWN_ANSWER_FIELDS)
+  if (fault.tenantFault !== undefined) fields.push(TENANT_FAULT_HEADER, fault.tenantFault)
   return fields
 }
