@@ -176,6 +176,7 @@ export async function startGateway(
     unwrittenRevocations: () => revocations.unwritten,
     tokenVerifications: () => issuers.verifying,
     isListenerHealthy: () => watch.isHealthy,
+    fleet: () => fleet.figures,
     replicas: () => ({ all: running.members.all.length, ranked: fleet.ranked.length }),
     registryContactAgeS: () =>
       watch.lastContactAtMs === null ? 0 : (Date.now() - watch.lastContactAtMs) / 1000,

@@ -1,6 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import type { Fault } from '../registry/lib/errors.ts'
 import type { Exchange } from './exchange.ts'
+import type { FleetFigures } from './fleet/fleet.ts'
 import type { Overload } from './overload.ts'
 import { Tally } from './tally.ts'
 
@@ -19,6 +20,7 @@ export interface Gauges {
   readonly isListenerHealthy: () => boolean
   readonly registryContactAgeS: () => number
   /** Replicas that are members, and those that tenants are ranked on. */
+  readonly fleet: () => FleetFigures
   readonly replicas: () => { readonly all: number; readonly ranked: number }
 }
 
@@ -120,6 +122,22 @@ export function makeMetrics(gauges: Gauges): GatewayMetrics {
     'App replicas that tenants are spread on',
     () => gauges.replicas().ranked,
     'min',
+  )
+  // ejection: a replica kept failing several tenants, the log says which. breaker: a tenant's own database or bucket
+  // fails, see TENANT_DATABASE_UNAVAILABLE. respread: a tenant is more than its replicas can bear; look at
+  // doorman_replicas and add some. Each without an end: something swings.
+  counter('doorman_fleet_events_total', 'Changes of who serves whom', 'event', () => {
+    const { ejections, breakersOpened, respread } = gauges.fleet()
+    return { ejection: ejections, breaker: breakersOpened, respread }
+  })
+  // Much of all requests: the load bound is met all the time, so the replicas are few for the load.
+  counter(
+    'doorman_fleet_choices_total',
+    'Requests not served by the tenant’s first replica',
+    'choice',
+    () => ({
+      spilled: gauges.fleet().spills,
+    }),
   )
   // How stale a cached tenant can be at most.
   gauge(

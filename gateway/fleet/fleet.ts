@@ -38,6 +38,15 @@ export interface Home {
   inFlight: number
 }
 
+export interface FleetFigures {
+  ejections: number
+  /** Requests that were served by another replica than the tenant's first. */
+  spills: number
+  breakersOpened: number
+  /** Times that a tenant got one more replica, or gave one back. */
+  respread: number
+}
+
 /** How one attempt ended, for health. */
 export type Outcome = 'ok' | 'fault' | 'tenant-fault' | 'unreachable'
 
@@ -66,8 +75,8 @@ export class Fleet {
   /** What `choose` compares with; kept up to date by `begin` and `end`. */
   readonly #load = { inFlight: 0, weight: 1 }
   #timer: NodeJS.Timeout | null = null
-  #ejections = 0
-  #spills = 0
+  /** Since the start, for the metrics. */
+  readonly figures: FleetFigures = { ejections: 0, spills: 0, breakersOpened: 0, respread: 0 }
 
   constructor(options: FleetOptions) {
     this.#options = options
@@ -87,10 +96,6 @@ export class Fleet {
   /** Replicas that tenants are ranked on. */
   get ranked(): readonly Replica[] {
     return this.#ranked
-  }
-
-  get figures() {
-    return { ejections: this.#ejections, spills: this.#spills }
   }
 
   /** Ranks anew where membership, health or a weight has changed since. */
@@ -134,12 +139,13 @@ export class Fleet {
     const isOver = isOverloaded(replicas, this.#load, OVERLOAD_IN_FLIGHT_MIN)
     if (isOver || home.spread.extra > 0 || home.spread.overSinceMs > 0) {
       if (moveSpread(home.spread, isOver, nowMs, { ...SPREAD_LIMITS, extraMax })) {
+        this.figures.respread++
         this.#rank(tenant, home)
       }
     }
     const chosen = chooseAmong(home.replicas, this.#load, failed, isShut(home, nowMs))
     if (chosen === null) throw new Fault('UPSTREAM_UNREACHABLE', 'no replica is known')
-    if (chosen !== home.replicas[0]) this.#spills++
+    if (chosen !== home.replicas[0]) this.figures.spills++
     return chosen
   }
 
@@ -183,14 +189,14 @@ export class Fleet {
         return
       case 'tenant-fault':
         noteSuccess(replica)
-        noteTenantFault(breakerOf(home, replica), nowMs)
+        if (noteTenantFault(breakerOf(home, replica), nowMs)) this.figures.breakersOpened++
         return
       case 'unreachable':
         replica.restsUntilMs = nowMs + REST_MS
         return this.refresh(nowMs)
       case 'fault':
         if (!noteFailure(replica, tenant, this.#options.members(), nowMs)) return
-        this.#ejections++
+        this.figures.ejections++
         this.#options.log.warn({ upstream: replica.origin }, 'replica ejected: it keeps failing')
         this.refresh(nowMs)
     }

@@ -108,6 +108,23 @@ t.test('a fleet of four replicas behind a real gateway', async t => {
     await until(async () => (await homeOf()) === home)
   })
 
+  await t.test('what happened to the fleet is in the metrics', async t => {
+    const text = await (await fetch(`${gateway.internalUrl}/metrics`)).text()
+    const figureOf = (name: string) =>
+      Number(
+        text
+          .split('\n')
+          .find(line => line.startsWith(`${name} `))
+          ?.split(' ')
+          .at(-1),
+      )
+    t.equal(figureOf('doorman_fleet_events_total{event="ejection"}'), 1)
+    t.ok(figureOf('doorman_fleet_events_total{event="breaker"}') >= 1)
+    t.ok(figureOf('doorman_fleet_choices_total{choice="spilled"}') >= 1)
+    t.equal(figureOf('doorman_replicas'), 4)
+    t.equal(figureOf('doorman_replicas_healthy'), 4)
+  })
+
   await t.test('a tenant whose requests hang keeps no other waiting', async t => {
     const second = tenants[1] as (typeof tenants)[number]
     const held: { end(): void }[] = []
