@@ -214,6 +214,74 @@ t.test('a client that leaves while it waits is not waited for', async t => {
   await slow
 })
 
+t.test('whatever breaks, every slot comes back', async t => {
+  const app = await start(t, {
+    DB_GLOBAL_POOL_MAX: '4',
+    DB_HOST_POOL_MAX: '3',
+    DB_CONNECTION_IDLE_MS: '100',
+    DB_CONNECT_TIMEOUT_MS: '300',
+    DB_CHECKOUT_TIMEOUT_MS: '300',
+    BREAKER_BACKOFF_MS: '50',
+    BREAKER_BACKOFF_MAX_MS: '50',
+  })
+  const links = [await startLink(t), await startLink(t)]
+  const tenants = await Promise.all(['c1', 'c2', 'c3', 'c4'].map(key => makeTenant(server, key)))
+  const results = { served: 0, failed: 0 }
+  let most = 0
+  let isOver = false
+  const load = tenants.flatMap((tenant, i) => {
+    tenant.db = { ...tenant.db, port: links[i % 2]?.port ?? 0 }
+    const claims = claimsOf(tenant)
+    return Array.from({ length: 4 }, async (_, j) => {
+      for (let n = 0; !isOver; n += 1) {
+        const controller = new AbortController()
+        const db = makeDb(
+          () => app.pools.lease(claims),
+          () => controller.signal,
+        )
+        if ((n + j) % 5 === 0) setTimeout(() => controller.abort(), n % 7)
+        const text = `SELECT pg_sleep(${(n % 5) / 1000})`
+        const asked = n % 2 === 0 ? db.query(text) : db.transaction(tx => tx.query(text))
+        await asked.then(
+          () => {
+            results.served += 1
+          },
+          () => {
+            results.failed += 1
+          },
+        )
+        db.release()
+        most = Math.max(most, app.pools.figures.connections)
+        // What is refused at once must not keep the faults from being injected.
+        await new Promise(resolve => setImmediate(resolve))
+      }
+    })
+  })
+  const [first, second] = links as [(typeof links)[0], (typeof links)[0]]
+  const pause = (ms: number) => new Promise(resolve => setTimeout(resolve, ms))
+  for (let round = 0; round < 4; round += 1) {
+    await pause(60)
+    first.resetAll()
+    await pause(60)
+    second.set({ stall: true })
+    first.cut()
+    await pause(120)
+    await first.restore()
+    await second.restore()
+  }
+  const before = results.served
+  await until('it is served again', () => results.served > before + 20)
+  isOver = true
+  await Promise.all(load)
+  t.ok(results.failed > 0 && results.served > 0)
+  t.equal(most, 4, 'the budget is used, and kept')
+  await until('no slot is held', () => app.pools.figures.connections === 0)
+  t.match(app.pools.figures, {
+    ...{ connecting: 0, idle: 0, active: 0, closing: 0, leases: 0, waiting: 0, poolsInLine: 0 },
+    connectionsOfBusiestServer: 0,
+  })
+})
+
 t.test('statements and idle transactions have time-outs, and their connection goes on', async t => {
   const app = await start(t, {
     DB_STATEMENT_TIMEOUT_MS: '150',
