@@ -1,11 +1,12 @@
 import type { MintedContext } from '../registry/context.ts'
 import { Fault } from '../registry/lib/errors.ts'
+import { TENANT_FAULTS } from '../registry/lib/tenant-fault.ts'
 import type { Tenant } from '../registry/tenant.ts'
 import type { Cors } from './cors.ts'
 import type { Exchange, ReplyListener } from './exchange.ts'
 import type { Fleet, Home, Outcome } from './fleet/fleet.ts'
 import type { Replica } from './fleet/replica.ts'
-import { isOfDetails, tenantFaultOf } from './fleet/tenant-fault.ts'
+import { tenantFaultOf } from './fleet/tenant-fault.ts'
 import { addForwarded, type TrustedProxies } from './forwarded.ts'
 import { replacesRefusals, sendLogin } from './login/refusal.ts'
 import { sendRevoking } from './logout.ts'
@@ -154,7 +155,8 @@ class Forwarding implements UpstreamSink, ReplyListener {
     const reason = tenantFaultOf(raw)
     if (reason === null) return this.#note('fault')
     this.#note('tenant-fault')
-    if (isOfDetails(reason)) this.#options.suspect(this.#exchange.tenant as Tenant, Date.now())
+    if (TENANT_FAULTS[reason].mayBeStale)
+      this.#options.suspect(this.#exchange.tenant as Tenant, Date.now())
   }
 
   #note(outcome: Outcome): void {

@@ -51,6 +51,8 @@ export async function startWorld(): Promise<World> {
     HOST: '127.0.0.1',
     ADMIN_PORT: '0',
     DRAIN_TIMEOUT_MS: '5000',
+    // Upstreams here are mostly raw sockets that take each connection for a request of the test.
+    HEALTH_PATH: 'off',
   }
   const migrated = await run(process.execPath, ['migrations/registry-migrate.ts'], MIGRATE_MS, {
     cwd: ROOT,

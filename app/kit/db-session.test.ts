@@ -126,7 +126,8 @@ t.test('a cancel never meets another statement', async t => {
   )
   t.ok(left > 50, `${left} were cut short`)
   const cancelled = await cancels(app, 'cancelled')
-  t.ok(cancelled > 20, `${cancelled} by the server`)
+  // How many depends on how busy the machine is; none would show nothing.
+  t.ok(cancelled > 0, `${cancelled} by the server`)
   t.equal(await cancels(app, 'failed'), 0)
   await until('all are back', () => app.pools.figures.active === 0)
   t.strictSame(await running(tenant), [])

@@ -39,8 +39,10 @@ export async function startRecorder(appPort: number): Promise<Recorder> {
     }
     client.on('data', chunk => {
       const captured = capture(chunk.toString('latin1'))
-      if (captured !== null) seen.push(captured)
-      if (recorder.isStealing) close()
+      // The gateway's active checks carry nothing to steal.
+      const isCheck = captured?.target === '/readyz'
+      if (captured !== null && !isCheck) seen.push(captured)
+      if (recorder.isStealing && !isCheck) close()
       else upstream.write(chunk)
     })
     upstream.on('data', chunk => client.write(chunk))

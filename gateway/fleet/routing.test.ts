@@ -7,6 +7,7 @@ t.test('a fleet of four replicas behind a real gateway', async t => {
   const gateway: RunningGateway = await startGateway({
     ...world.env,
     APP_UPSTREAMS: upstreams.map(({ origin }) => origin).join(','),
+    HEALTH_PATH: '/readyz',
     HEALTH_INTERVAL_MS: '100',
     REPLICA_SLOW_START_MS: '0',
     UPSTREAM_CONNECTIONS_MAX: '10',
