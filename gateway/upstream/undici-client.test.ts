@@ -43,7 +43,7 @@ async function pair(t: Test, options: Partial<UndiciClientOptions>) {
 t.test('calls that wait are bounded in number and time, and were never sent', async t => {
   const { client, origin, upstream, ask, held, requestCount } = await pair(t, {
     queueMax: 3,
-    queueMs: 300,
+    queueMs: 1000,
   })
   const calls = Array.from({ length: 8 }, ask)
   t.equal(client.queueLength(origin), 3)
@@ -94,7 +94,7 @@ t.test('the whole queue ends with a fault when nothing is free in time', async t
   t.equal(client.queueLength(origin), 1024)
   const waited = calls.slice(2)
   await Promise.all(waited.map(({ recorder }) => recorder.done))
-  t.ok(waited.every(({ recorder: { fault } }) => fault?.kind === 'queue' && fault.isUnsent))
+  t.ok(waited.every(({ recorder: { fault } }) => fault?.kind === 'queue-timeout' && fault.isUnsent))
   t.equal(client.queueLength(origin), 0)
   t.equal(client.activeCount(origin), 2)
   await client.close()
