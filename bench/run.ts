@@ -3,6 +3,7 @@ import { cpus, release, totalmem } from 'node:os'
 import { dirname, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { benchBinding } from './binding.ts'
+import { benchConnections } from './connections/run.ts'
 import { HELP, type Options, parseOptions } from './options.ts'
 import { PEERS } from './peers/all.ts'
 import type { Peer } from './peers/peer.ts'
@@ -23,6 +24,10 @@ main(process.argv.slice(2)).catch((error: unknown) => {
 async function main(args: readonly string[]): Promise<void> {
   if (args.length === 1 && args[0] === 'binding') {
     process.stdout.write(await benchBinding())
+    return
+  }
+  if (args[0] === 'connections' && args.slice(1).every(arg => arg === '--quick')) {
+    process.stdout.write(await benchConnections(args.length > 1, progress))
     return
   }
   const options = parseOptions(args)

@@ -9,6 +9,7 @@ import { childEnv } from './run.ts'
 export interface ProcessOptions {
   readonly name: string
   readonly script: string
+  readonly args?: readonly string[]
   /** The environment of the child; of our own it gets what childEnv says, and nothing else. */
   readonly env: NodeJS.ProcessEnv
   readonly onLine: (line: string) => void
@@ -30,7 +31,7 @@ const PROBE_MS = 2_000
 
 export function startProcess(options: ProcessOptions): RunningProcess {
   const { name, script, env, onLine } = options
-  const child = spawn(process.execPath, [script], {
+  const child = spawn(process.execPath, [script, ...(options.args ?? [])], {
     env: { ...childEnv(), ...env },
     // Its own process group: Ctrl-C reaches us alone, and we stop the processes in order.
     detached: true,
