@@ -149,6 +149,37 @@ t.test('a dedicated tenant goes to its own deployment alone', async t => {
   })
 })
 
+t.test('a retry leaves the home of a tenant that has one replica alone', async t => {
+  const fleet = makeFleet(five())
+  const single = tenant(1, { limits: { spread: 1 } })
+  const home = fleet.homeOf(single)
+  const failed = fleet.choose(single, home, null, NOW_MS)
+  fleet.note(home, single.id, failed, 'unreachable', NOW_MS)
+  const next = fleet.choose(single, home, failed, NOW_MS)
+  t.not(next, failed)
+  t.equal(fleet.homeOf(single).replicas[0], next, 'the one that the next request goes to')
+})
+
+t.test('what a dedicated deployment bears moves no bound of the shared fleet', async t => {
+  const fleet = makeFleet(five())
+  const own = tenant(1, { mode: 'dedicated', appUrl: 'https://own.example' })
+  const [deployment] = fleet.homeOf(own).replicas as [Replica]
+  for (let i = 0; i < 400; i++) fleet.begin(deployment)
+  const acme = tenant(2)
+  const home = fleet.homeOf(acme)
+  const [first, second] = home.replicas as [Replica, Replica]
+  for (let i = 0; i < 20; i++) fleet.begin(first)
+  t.equal(fleet.choose(acme, home, null, NOW_MS), second, '20 of the fleet’s 20 are too many')
+  fleet.choose(own, fleet.homeOf(own), null, NOW_MS)
+  t.equal(fleet.homeOf(own).spread.overSinceMs, 0, 'nor is a deployment measured by the fleet')
+  for (let i = 0; i < 9; i++) {
+    fleet.note(fleet.homeOf(own), `${ID}${i}` as TenantId, deployment, 'fault', NOW_MS)
+  }
+  t.equal(fleet.figures.ejections, 0, 'or ejected: there is nobody in its place')
+  for (let i = 0; i < 400; i++) fleet.end(deployment)
+  t.equal(fleet.choose(acme, home, null, NOW_MS), second)
+})
+
 t.test('a replica that joins gets its tenants little by little', async t => {
   const replicas = five()
   const fleet = makeFleet(replicas)

@@ -134,7 +134,10 @@ export class Fleet {
    * @throws Fault UPSTREAM_UNREACHABLE where no replica is known
    */
   choose(tenant: Tenant, home: Home, failed: Replica | null, nowMs: number): Replica {
+    // A retry: what failed may have left the ranking by that, and a home of one would lead back to it.
+    if (home.generation !== this.#generation) this.#rank(tenant, home)
     const { replicas } = home
+    if (replicas[0]?.isOwn === true) return replicas[0]
     const extraMax = connectionBudget(tenant) === null ? SPREAD_LIMITS.extraMax : 0
     const isOver = isOverloaded(replicas, this.#load, OVERLOAD_IN_FLIGHT_MIN)
     if (isOver || home.spread.extra > 0 || home.spread.overSinceMs > 0) {
@@ -172,12 +175,12 @@ export class Fleet {
 
   begin(replica: Replica): void {
     replica.inFlight++
-    this.#load.inFlight++
+    if (!replica.isOwn) this.#load.inFlight++
   }
 
   end(replica: Replica): void {
     replica.inFlight--
-    this.#load.inFlight--
+    if (!replica.isOwn) this.#load.inFlight--
   }
 
   /** What an attempt says of the replica, and of this tenant on it. */
@@ -195,6 +198,8 @@ export class Fleet {
         replica.restsUntilMs = nowMs + REST_MS
         return this.refresh(nowMs)
       case 'fault':
+        // Nobody else could serve its tenant.
+        if (replica.isOwn) return
         if (!noteFailure(replica, tenant, this.#options.members(), nowMs)) return
         this.figures.ejections++
         this.#options.log.warn({ upstream: replica.origin }, 'replica ejected: it keeps failing')

@@ -44,3 +44,13 @@ t.test('never more than half of the fleet', async t => {
   const alone = replicas(1)
   t.notOk(failAll(alone[0] as Replica, alone, 1_000_000), 'nor the only one')
 })
+
+t.test('nor where half of it is missing for other reasons', async t => {
+  const fleet = replicas(4)
+  const [bad, resting, draining] = fleet as [Replica, Replica, Replica]
+  resting.restsUntilMs = 1_000_001
+  draining.isReady = false
+  t.notOk(failAll(bad, fleet, 1_000_000), 'tenants that break requests must not take the rest')
+  draining.isReady = true
+  t.ok(failAll(bad, fleet, 1_000_000))
+})

@@ -1,4 +1,4 @@
-import type { Replica } from './replica.ts'
+import { isHealthy, type Replica } from './replica.ts'
 
 /** Failures in a row, of more than one tenant, until a replica is ejected. */
 const FAILURES_MAX = 5
@@ -6,7 +6,10 @@ const EJECTION_MS = 5_000
 const EJECTION_MS_MAX = 300_000
 /** A replica that behaved for so long after an ejection starts anew. */
 const FORGIVEN_AFTER_MS = 300_000
-/** Never more of the fleet than this: what all replicas suffer from is not theirs. */
+/**
+ * Never so that more of the fleet than this is out, for whatever reason: what all replicas suffer from is
+ * not theirs, and two tenants whose requests fail must not take the rest of a fleet that is half there.
+ */
 const EJECTED_SHARE_MAX = 0.5
 
 /** An answer that speaks for the replica: whatever the tenant's own trouble, the process works. */
@@ -33,7 +36,7 @@ export function noteFailure(
   if (outlier.firstTenant === null) outlier.firstTenant = tenant
   else if (outlier.firstTenant !== tenant) outlier.isOfSeveralTenants = true
   if (outlier.failures < FAILURES_MAX || !outlier.isOfSeveralTenants) return false
-  if (outlier.ejectedUntilMs > nowMs || !mayEject(fleet, nowMs)) return false
+  if (outlier.ejectedUntilMs > nowMs || !mayEject(replica, fleet, nowMs)) return false
   if (nowMs - outlier.returnedAtMs > FORGIVEN_AFTER_MS) outlier.ejections = 0
   const lastsMs = Math.min(EJECTION_MS * 2 ** outlier.ejections, EJECTION_MS_MAX)
   outlier.ejections++
@@ -45,7 +48,7 @@ export function noteFailure(
   return true
 }
 
-function mayEject(fleet: readonly Replica[], nowMs: number): boolean {
-  const ejected = fleet.filter(({ outlier }) => outlier.ejectedUntilMs > nowMs).length
-  return ejected + 1 <= fleet.length * EJECTED_SHARE_MAX
+function mayEject(replica: Replica, fleet: readonly Replica[], nowMs: number): boolean {
+  const out = fleet.filter(one => one !== replica && !isHealthy(one, nowMs)).length
+  return out + 1 <= fleet.length * EJECTED_SHARE_MAX
 }

@@ -1,3 +1,4 @@
+import { Client } from 'pg'
 import t from 'tap'
 import { type RunningGateway, startGateway, startUpstream, startWorld, until } from '../test-kit.ts'
 
@@ -71,6 +72,30 @@ t.test('a fleet of four replicas behind a real gateway', async t => {
     t.equal(servedBy().length, 1)
     home.server.listen(Number(port), '127.0.0.1')
     await until(async () => (await homeOf()) === home)
+  })
+
+  await t.test('nor is one lost that the only replica of its tenant did not take', async t => {
+    const single = tenants[2] as (typeof tenants)[number]
+    const client = new Client(world.registryUrl)
+    client.on('error', () => {})
+    await client.connect()
+    // One connection to its database: one replica.
+    await client.query('UPDATE tenants SET db_pool_max = 1 WHERE id = $1', [single.id])
+    await client.end()
+    await until(async () => {
+      clear()
+      const all = Array.from({ length: 8 }, async () => (await get(single)).arrayBuffer())
+      await Promise.all(all)
+      return servedBy().length === 1
+    })
+    const home = await homeOf(single)
+    const { port } = new URL(home.origin)
+    home.close()
+    const answer = await get(single, '/api/x', { method: 'POST', body: 'x' })
+    t.equal(answer.status, 200)
+    await answer.arrayBuffer()
+    home.server.listen(Number(port), '127.0.0.1')
+    await until(async () => (await homeOf(single)) === home)
   })
 
   await t.test('one tenant’s errors eject nobody, those of several do', async t => {
