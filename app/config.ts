@@ -133,7 +133,7 @@ type Env = z.infer<z.ZodObject<typeof shape>>
 
 /** @throws EnvError with all problems at once */
 export function readAppConfig(from: NodeJS.ProcessEnv): AppConfig {
-  const env = readEnv(shape, from)
+  const env = readEnv(shape, withoutMasterKey(from))
   const isProduction = env.NODE_ENV === 'production'
   const weaknesses = secretWeaknesses(env)
   const problems = [...(isProduction ? weaknesses : []), ...contradictions(env)]
@@ -203,13 +203,23 @@ export function readAppConfig(from: NodeJS.ProcessEnv): AppConfig {
     warnings: [
       ...(isProduction ? [] : weaknesses),
       ...(isProduction ? [] : ['NODE_ENV is not production: tenant addresses are not checked']),
-      ...(env.MASTER_ENCRYPTION_KEY === undefined
-        ? []
-        : [
-            'MASTER_ENCRYPTION_KEY is set: the app must not have it, take it out of its environment',
-          ]),
+      ...masterKeyNames(from).map(
+        name => `${name} is set: the app must not have it, take it out of its environment`,
+      ),
     ],
   }
+}
+
+/** Neither the key nor the way to it has a business here: no file is read and no command is run. */
+function masterKeyNames(from: NodeJS.ProcessEnv): string[] {
+  const names = Object.keys(from).filter(name => /^MASTER_ENCRYPTION_KEY(_[A-Z]+)*$/.test(name))
+  return names.filter(name => (from[name] ?? '') !== '').sort()
+}
+
+function withoutMasterKey(from: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const env = { ...from }
+  for (const name of masterKeyNames(from)) delete env[name]
+  return env
 }
 
 function secretWeaknesses(env: Env): string[] {

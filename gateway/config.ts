@@ -6,6 +6,7 @@ import { z } from 'zod'
 import { makeAddressPolicy } from '../registry/lib/address.ts'
 import { readPem } from '../registry/lib/ca.ts'
 import { commonEnv, EnvError, int, list, parsed, port, readEnv, url } from '../registry/lib/env.ts'
+import { readSecretSources } from '../registry/lib/secret-sources.ts'
 import { parseTenantKey, type TenantKey } from '../registry/tenant.ts'
 import { parseMemberEntry } from './fleet/members.ts'
 import { makeTrustedProxies } from './forwarded.ts'
@@ -114,16 +115,19 @@ const SECRETS = [
  * @returns the config, and warnings: what production refuses and other environments let pass
  * @throws EnvError with all problems
  */
-export function readGatewayConfig(env: NodeJS.ProcessEnv): {
+export function readGatewayConfig(from: NodeJS.ProcessEnv): {
   config: GatewayConfig
   warnings: readonly string[]
 } {
+  // Once: a source may be a command, or a pipe.
+  const sources = readSecretSources(from, Object.keys(ENV))
+  const { env } = sources
   const weak = [...weakSecrets(env), ...plainKeySet(env)]
   const isProduction = env.NODE_ENV === 'production'
   const refused = [...contradictions(env), ...edgeProblems(env), ...(isProduction ? weak : [])]
   let config: GatewayConfig
   try {
-    config = readEnv(ENV, env)
+    config = readEnv(ENV, env, sources)
   } catch (error) {
     if (!(error instanceof EnvError)) throw error
     throw new EnvError([...error.problems, ...refused])

@@ -4,6 +4,7 @@ import { readAppConfig } from '../../app/config.ts'
 import { childEnv } from '../../deploy/local/run.ts'
 import { readGatewayConfig } from '../../gateway/config.ts'
 import { EnvError } from '../../registry/lib/env.ts'
+import { SECRET_NAMES } from '../../registry/lib/secret-sources.ts'
 import { readOptions } from '../local/options.ts'
 import { isTestFile, ROOT, readSource, sourceFiles } from './sources.ts'
 
@@ -107,6 +108,13 @@ t.test('the defaults of npm start are these', async t => {
   ]
   t.equal(ports.length, 4)
   for (const [, name, port] of ports) t.equal(standardOf(name as string), port, name as string)
+})
+
+t.test('every secret may come from a file', async t => {
+  const isSecret = /^JWT_SECRET|(ENCRYPTION|SIGNING|ACCESS|SECRET|API)_KEY|PUBLIC_KEYS|_DB_URL$/
+  const secrets = entries.map(({ name }) => name).filter(name => isSecret.test(name))
+  t.ok(secrets.length > 10, 'they are found')
+  for (const name of secrets) t.ok((SECRET_NAMES as readonly string[]).includes(name), name)
 })
 
 t.test('an example shows the default of the first process, and holds no secret', async t => {

@@ -27,7 +27,10 @@ export async function startExternal(options: ExternalOptions): Promise<Running> 
     appAdmin: portOf(env, 'APP_ADMIN_PORT', 3001),
   }
   const appEnv = Object.fromEntries(
-    Object.entries(env).filter(([name]) => !GATEWAY_ONLY.includes(name)),
+    // Nor the files and commands that they come from.
+    Object.entries(env).filter(
+      ([name]) => !GATEWAY_ONLY.includes(name.replace(/_(FILE|COMMAND)$/, '')),
+    ),
   )
   const binaries = await startBinaries({
     root: options.root,

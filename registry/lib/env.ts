@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { readSecretSources, type SecretSources } from './secret-sources.ts'
 
 /** All problems of an environment at once, so that an operator mends it in one go. */
 export class EnvError extends Error {
@@ -13,25 +14,27 @@ export class EnvError extends Error {
 
 /**
  * Reads `shape` from `env`. A variable set to the empty string counts as unset, as compose files and
- * manifests write it. Values never appear in the problems, for they may be secrets.
+ * manifests write it. Values never appear in the problems, for they may be secrets, which may also come from a file or a
+ * command (`secret-sources.ts`).
  *
+ * @param sources where they were fetched already
  * @throws EnvError with one line per problem, each beginning with the variable's name
  */
 export function readEnv<S extends z.ZodRawShape>(
   shape: S,
   env: NodeJS.ProcessEnv,
+  sources: SecretSources = readSecretSources(env, Object.keys(shape)),
 ): z.infer<z.ZodObject<S>> {
   const given = Object.fromEntries(
-    Object.keys(shape).map(name => [name, env[name] === '' ? undefined : env[name]]),
+    Object.keys(shape).map(name => [name, sources.env[name] || undefined]),
   )
   const read = z.object(shape).safeParse(given)
-  if (read.success) return read.data
-  throw new EnvError(
-    read.error.issues.map(issue => {
-      const name = String(issue.path[0] ?? '')
-      return given[name] === undefined ? `${name} is required` : `${name} ${issue.message}`
-    }),
-  )
+  if (read.success && sources.problems.size === 0) return read.data
+  const problems = (read.error?.issues ?? [])
+    .map(issue => ({ name: String(issue.path[0] ?? ''), message: issue.message }))
+    .filter(({ name }) => !sources.problems.has(name))
+    .map(({ name, message }) => `${name} ${given[name] === undefined ? 'is required' : message}`)
+  throw new EnvError([...sources.problems.values(), ...problems])
 }
 
 /** A whole number within [min, max]; the unit belongs into the variable's name. */
