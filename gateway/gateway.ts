@@ -30,6 +30,7 @@ import { makeMetrics } from './metrics.ts'
 import { OpenSockets } from './open-sockets.ts'
 import { Overload } from './overload.ts'
 import { makeRecheck } from './recheck.ts'
+import { RegistryMetrics } from './registry-metrics.ts'
 import { Revocations } from './revocation.ts'
 import { makeRouter, type Route } from './route.ts'
 import { ContextHolder } from './sign.ts'
@@ -104,6 +105,7 @@ export async function startGateway(
     applicationName: 'doorman-gateway',
     log,
   })
+  const startedAtMs = Date.now()
   let isOpen = false
   let isDraining = false
   let inFlight = 0
@@ -119,6 +121,7 @@ export async function startGateway(
     loopDelayMs: config.OVERLOAD_LOOP_DELAY_MS,
     inFlightMax: config.IN_FLIGHT_MAX,
   })
+  const registryMetrics = new RegistryMetrics()
   const cache = new TenantCache({
     // Before the master key is known to be right no tenant is served.
     load: (ref: TenantQuery) =>
@@ -127,6 +130,7 @@ export async function startGateway(
         : Promise.reject(new Fault('REGISTRY_UNAVAILABLE', 'the Registry was not reached yet')),
     entriesMax: config.TENANT_CACHE_ENTRIES,
     freshMs: config.TENANT_CACHE_TTL_MS,
+    metrics: registryMetrics,
     log,
   })
   const recheck = makeRecheck({
@@ -178,9 +182,9 @@ export async function startGateway(
     isListenerHealthy: () => watch.isHealthy,
     fleet: () => fleet.figures,
     replicas: () => ({ all: running.members.all.length, ranked: fleet.ranked.length }),
-    registryContactAgeS: () =>
-      watch.lastContactAtMs === null ? 0 : (Date.now() - watch.lastContactAtMs) / 1000,
+    registryContactAgeS: () => (Date.now() - (watch.lastContactAtMs ?? startedAtMs)) / 1000,
   })
+  registryMetrics.show(metrics.registry, { watch, cache, keyring })
   const issuers = openIssuers(config, cache, log, metrics.countKeyRead)
   const keysOf = (secrets: readonly string[]) => secrets.map(secretKey)
   const logExchange = makeAccessLog(log, config.ACCESS_LOG_PERCENT)
@@ -289,7 +293,8 @@ export async function startGateway(
   const openWhenRegistryAnswers = async () => {
     while (!isOpen && !isDraining) {
       try {
-        await checkMasterKey(store, keyring)
+        const missing = await checkMasterKey(store, keyring)
+        if (missing.length > 0) log.warn({ missing }, 'master keys that are in use and not given')
         // Before the first token is served: a revoked one must not come back by a restart.
         await revocations.load()
         isOpen = true

@@ -142,7 +142,7 @@ export function makeMetrics(gauges: Gauges): GatewayMetrics {
   // How stale a cached tenant can be at most.
   gauge(
     'doorman_registry_contact_age_seconds',
-    'Seconds since the Registry last answered',
+    'Seconds since the Registry last answered, or since the start if it never did',
     gauges.registryContactAgeS,
     'max',
   )

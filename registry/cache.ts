@@ -160,8 +160,9 @@ export class TenantCache {
       if (entry.epoch === this.#epoch && nowMs - entry.readAtMs < this.#currentFreshMs) {
         return entry.tenant
       }
-      if (nowMs < entry.retryAtMs && this.#mayServeStale(entry, nowMs)) return entry.tenant
-      return undefined
+      if (nowMs >= entry.retryAtMs || !this.#mayServeStale(entry, nowMs)) return undefined
+      this.#metrics.onStale?.()
+      return entry.tenant
     }
     const until = this.#absentUntil(ref)
     return until !== undefined && this.#now() < until ? null : undefined

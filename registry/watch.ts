@@ -60,6 +60,13 @@ export class TenantWatch {
   #client: Client | null = null
   #isStopped = true
   #isHealthy = false
+  readonly #counts = {
+    notice: 0,
+    'catch-up': 0,
+    'catch-up-failed': 0,
+    gap: 0,
+    'listener-lost': 0,
+  }
   #lastContactAtMs: number | null = null
   #cursor: ChangeCursor | null = null
   #cursorAtMs = 0
@@ -81,6 +88,11 @@ export class TenantWatch {
   /** True while the listener listens, answers, and has caught up. */
   get isHealthy(): boolean {
     return this.#isHealthy
+  }
+
+  /** What it met since it was made; only ever grows. */
+  get counts(): Readonly<Record<string, number>> {
+    return this.#counts
   }
 
   /** `Date.now()` of the last answer of the Registry to the listener or the poll; null: none yet. */
@@ -115,6 +127,7 @@ export class TenantWatch {
       } catch (error) {
         failures += 1
         if (!this.#isStopped) {
+          this.#counts['listener-lost'] += 1
           this.#options.log.warn({ reason: messageOf(error), failures }, 'Registry listener lost')
         }
       }
@@ -181,6 +194,7 @@ export class TenantWatch {
   #onNotification({ channel, payload }: Notification): void {
     if (this.#isStopped) return
     this.#lastContactAtMs = Date.now()
+    this.#counts.notice += 1
     if (channel === TOKENS_CHANNEL) {
       const revocation = parseRevocation(payload)
       if (revocation !== null) return this.#options.onRevocation(revocation)
@@ -213,10 +227,20 @@ export class TenantWatch {
   }
 
   #catchUpOnce(): Promise<void> {
-    this.#catchUp ??= this.#readChanges().finally(() => {
+    this.#catchUp ??= this.#countedCatchUp().finally(() => {
       this.#catchUp = null
     })
     return this.#catchUp
+  }
+
+  async #countedCatchUp(): Promise<void> {
+    try {
+      await this.#readChanges()
+      this.#counts['catch-up'] += 1
+    } catch (error) {
+      if (!this.#isStopped) this.#counts['catch-up-failed'] += 1
+      throw error
+    }
   }
 
   async #readChanges(): Promise<void> {
@@ -229,6 +253,7 @@ export class TenantWatch {
     const { cursor } = read
     if (this.#isStopped) return
     this.#lastContactAtMs = Date.now()
+    if (read.isGap || read.isRevocationGap) this.#counts.gap += 1
     if (read.isGap) {
       log.info('tenant changes may have been missed, all tenants are read anew')
       onGap()
