@@ -28,10 +28,13 @@ const KDF = { N: 2 ** 15, r: 8, p: 1, maxmem: 64 * 1024 * 1024 } as const
 const KDF_SALT = 'doorman-envelope-v1'
 const FORMAT = /^v1\.([0-9a-f]{16})\.([A-Za-z0-9_-]{38,})$/
 
-export type SecretColumn =
-  | 'db_password_encrypted'
-  | 'bucket_access_key_encrypted'
-  | 'bucket_secret_key_encrypted'
+/** The columns of `tenants` that hold a ciphertext; the key rotation goes through all of them. */
+export const SECRET_COLUMNS = [
+  'db_password_encrypted',
+  'bucket_access_key_encrypted',
+  'bucket_secret_key_encrypted',
+] as const
+export type SecretColumn = (typeof SECRET_COLUMNS)[number]
 
 /** Where a secret stands; part of what its tag covers. `owner` is a tenant id. */
 export interface SecretPlace {
@@ -68,6 +71,11 @@ export class Keyring {
     return this.#current.id
   }
 
+  /** Of all keys, that of the one which encrypts first. An id tells nothing of its key. */
+  get keyIds(): readonly string[] {
+    return this.#keys.map(({ id }) => id)
+  }
+
   get #current(): MasterKey {
     return this.#keys[0] as MasterKey
   }
@@ -99,7 +107,7 @@ export class Keyring {
 
   /** True where `ciphertext` is of an old format or of a key that no longer encrypts. */
   isOutdated(ciphertext: string): boolean {
-    return FORMAT.exec(ciphertext)?.[1] !== this.#current.id
+    return keyIdOf(ciphertext) !== this.#current.id
   }
 
   #decryptLegacy(ciphertext: string): string {
@@ -121,6 +129,11 @@ export class Keyring {
     }
     throw new EnvelopeError('no master key')
   }
+}
+
+/** The id of the master key that made `ciphertext`; null where it is of the old format, which names none. */
+export function keyIdOf(ciphertext: string): string | null {
+  return FORMAT.exec(ciphertext)?.[1] ?? null
 }
 
 function open(

@@ -18,12 +18,13 @@ export class KeyCheckError extends Error {
  * Writes the check row of the current key where it is missing; a database role that may only read is
  * fine, the row then comes from `db:registry-migrate` or the CLI.
  *
+ * @returns ids of keys that the Registry knows and the ring lacks: secrets of theirs, if any, do not open here
  * @throws KeyCheckError, or Fault REGISTRY_UNAVAILABLE
  */
 export async function checkMasterKey(
   store: Pick<RegistryStore, 'readKeyChecks' | 'writeKeyCheck' | 'sampleSecrets'>,
   keyring: Keyring,
-): Promise<void> {
+): Promise<readonly string[]> {
   const rows = await store.readKeyChecks()
   const isKnown =
     rows.length > 0
@@ -35,7 +36,8 @@ export async function checkMasterKey(
     )
   }
   const keyId = keyring.currentKeyId
-  if (rows.some(row => row.keyId === keyId)) return
+  const missing = rows.map(row => row.keyId).filter(id => !keyring.keyIds.includes(id))
+  if (rows.some(row => row.keyId === keyId)) return missing
   try {
     await store.writeKeyCheck(
       keyId,
@@ -44,6 +46,7 @@ export async function checkMasterKey(
   } catch (error) {
     if (!isReadOnly(error)) throw error
   }
+  return missing
 }
 
 function opensCheck(keyring: Keyring, keyId: string, ciphertext: string): boolean {

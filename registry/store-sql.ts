@@ -107,10 +107,13 @@ export const SET_STATUS = `
   WHERE id = $1 AND (status = ANY($4) OR NOT status = ANY($5))
   RETURNING ${TENANT_COLUMNS}, status_reason`
 
-/** New connection details, only onto the version that they were based on ($9). */
+/**
+ * New connection details, only onto the version that they were based on ($9). Without a password ($6) the one in the
+ * row stays: a key rotation may have encrypted it anew since it was read, which moves no version.
+ */
 export const SET_DB = `
   UPDATE tenants SET db_host = $2, db_port = $3, db_name = $4, db_user = $5,
-    db_password_encrypted = $6, db_ssl_mode = $7, db_pool_max = $8
+    db_password_encrypted = coalesce($6, db_password_encrypted), db_ssl_mode = $7, db_pool_max = $8
   WHERE id = $1 AND config_version = $9
   RETURNING ${TENANT_COLUMNS}, status_reason`
 
@@ -181,3 +184,56 @@ export const WRITE_KEY_CHECK =
 export const SAMPLE_SECRETS = `
   SELECT id, db_password_encrypted AS ciphertext FROM tenants
   WHERE db_password_encrypted <> '' ORDER BY config_version DESC LIMIT $1`
+
+/** Every secret of every tenant, one to a row. */
+const SECRETS = `
+  SELECT t.id, s.ciphertext,
+    CASE WHEN s.ciphertext ~ '^v1[.][0-9a-f]{16}[.]' THEN substr(s.ciphertext, 4, 16) END AS key_id
+  FROM tenants t, unnest(ARRAY[t.db_password_encrypted::text, t.bucket_access_key_encrypted::text,
+    t.bucket_secret_key_encrypted::text]) AS s (ciphertext)
+  WHERE s.ciphertext <> ''`
+
+/** Which master keys are in use, by how many secrets; key_id is null for the format of the older tool. */
+export const COUNT_SECRETS = `
+  SELECT key_id, count(*)::int AS secrets, count(DISTINCT id)::int AS tenants FROM (${SECRETS}) AS found
+  GROUP BY key_id ORDER BY key_id NULLS LAST`
+
+/**
+ * One page of secrets in the order of ids, after $1: of all tenants, or where $2 is given ('v1.<key id>.') of those
+ * with a secret that does not begin with it. Primary key.
+ */
+export const LIST_SECRETS = `
+  SELECT id, tenant_key::text, db_password_encrypted::text, bucket_access_key_encrypted::text,
+    bucket_secret_key_encrypted::text
+  FROM tenants
+  WHERE id > $1 AND ($2::text IS NULL
+    OR (db_password_encrypted <> '' AND NOT starts_with(db_password_encrypted::text, $2))
+    OR (bucket_access_key_encrypted <> '' AND NOT starts_with(bucket_access_key_encrypted::text, $2))
+    OR (bucket_secret_key_encrypted <> '' AND NOT starts_with(bucket_secret_key_encrypted::text, $2)))
+  ORDER BY id LIMIT $3`
+
+/** To be the first statement of REWRAP's transaction: two rotations take turns, and the trigger knows what it sees. */
+export const BEGIN_REWRAP = `
+  SELECT pg_advisory_xact_lock(hashtextextended('doorman rewrap', 0)),
+    set_config('doorman.rewrap', 'on', true)`
+
+/**
+ * The same secrets under another master key. Only where all three stand as they were read ($2 to $4), so that an
+ * edit that came between is never lost; such a row is found again by the next pass.
+ */
+export const REWRAP = `
+  UPDATE tenants t SET db_password_encrypted = n.password,
+    bucket_access_key_encrypted = n.access_key, bucket_secret_key_encrypted = n.secret_key
+  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+    AS n (id, old_password, old_access_key, old_secret_key, password, access_key, secret_key)
+  WHERE t.id = n.id
+    AND t.db_password_encrypted::text IS NOT DISTINCT FROM n.old_password
+    AND t.bucket_access_key_encrypted::text IS NOT DISTINCT FROM n.old_access_key
+    AND t.bucket_secret_key_encrypted::text IS NOT DISTINCT FROM n.old_secret_key
+  RETURNING t.id`
+
+/** A master key's end, unless a secret is of it; one of the older tool's format may be of any key. */
+export const RETIRE_KEY = `
+  DELETE FROM doorman_key_check WHERE key_id = $1
+    AND NOT EXISTS (SELECT FROM (${SECRETS}) AS found WHERE key_id = $1 OR key_id IS NULL)
+  RETURNING key_id`

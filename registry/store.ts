@@ -1,8 +1,10 @@
 import pg from 'pg'
+import { SECRET_COLUMNS } from './envelope.ts'
 import { withDeadline } from './lib/deadline.ts'
 import { Fault } from './lib/errors.ts'
 import type { Log } from './lib/log.ts'
 import { deadlineClient, parsePgUrl, pgConfig } from './lib/pg.ts'
+import type { TenantSecrets } from './rewrap.ts'
 import * as sql from './store-sql.ts'
 import {
   type Issuer,
@@ -111,6 +113,14 @@ export interface PlacementOptions {
 export interface StoredSecret {
   readonly owner: string
   readonly ciphertext: string
+}
+
+/** Secrets under one master key. */
+export interface KeyUse {
+  /** null: the format of the older tool, which names no key. */
+  readonly keyId: string | null
+  readonly secrets: number
+  readonly tenants: number
 }
 
 /** Statements that run or wait at one time; beyond it the Registry is as good as down. */
@@ -305,12 +315,13 @@ export class RegistryStore {
   }
 
   /**
+   * @param db with passwordEncrypted null: the present password stays
    * @param basedOn config_version of the tenant that the caller has seen
    * @throws Fault CONFLICT where it changed meanwhile, or where another tenant has the database
    */
   async setDb(
     id: TenantId,
-    db: NewDb,
+    db: Omit<NewDb, 'passwordEncrypted'> & { readonly passwordEncrypted: string | null },
     basedOn: number,
     options: PlacementOptions = {},
   ): Promise<ListedTenant | null> {
@@ -360,6 +371,64 @@ export class RegistryStore {
     await this.#query(sql.WRITE_KEY_CHECK, [keyId, ciphertext])
   }
 
+  /** Which master keys are in use. */
+  async countSecrets(): Promise<readonly KeyUse[]> {
+    const rows = await this.#query(sql.COUNT_SECRETS, [])
+    return rows.map(({ key_id, secrets, tenants }) => ({
+      keyId: textOf(key_id),
+      secrets: Number(secrets),
+      tenants: Number(tenants),
+    }))
+  }
+
+  /**
+   * Tenants with what is encrypted of them, in the order of their ids, page by page.
+   *
+   * @param notOf only those with a secret that is not of this key
+   */
+  async *secrets(
+    notOf: string | null,
+    pageRows = LIST_PAGE,
+  ): AsyncGenerator<readonly TenantSecrets[], void, undefined> {
+    let after = NIL_ID
+    for (;;) {
+      const prefix = notOf === null ? null : `v1.${notOf}.`
+      const rows = await this.#query(sql.LIST_SECRETS, [after, prefix, pageRows])
+      if (rows.length > 0) yield rows as unknown as readonly TenantSecrets[]
+      if (rows.length < pageRows) return
+      after = String(rows.at(-1)?.id)
+    }
+  }
+
+  /**
+   * Puts the same secrets, encrypted anew, in the place of what was read. No change of the tenants: versions stay.
+   *
+   * @param pairs as read, and as they are to be, row by row
+   * @returns how many took it; the others were changed meanwhile and stand as they are
+   */
+  async rewrapSecrets(
+    pairs: readonly (readonly [was: TenantSecrets, is: TenantSecrets])[],
+  ): Promise<number> {
+    const column = (pick: (pair: (typeof pairs)[number]) => string | null) => pairs.map(pick)
+    const values = [
+      column(([was]) => was.id),
+      ...SECRET_COLUMNS.map(name => column(([was]) => was[name])),
+      ...SECRET_COLUMNS.map(name => column(([, is]) => is[name])),
+    ]
+    const rows = await this.#perform(client =>
+      inTransaction(client, async () => {
+        await client.query(sql.BEGIN_REWRAP)
+        return (await client.query<TenantRow>(sql.REWRAP, values)).rows
+      }),
+    )
+    return rows.length
+  }
+
+  /** Takes a master key's check row away. @returns false where a secret is of it, or where it has none */
+  async retireKey(keyId: string): Promise<boolean> {
+    return (await this.#query(sql.RETIRE_KEY, [keyId])).length > 0
+  }
+
   /** Some `db_password_encrypted`, newest rows first. */
   async sampleSecrets(count: number): Promise<readonly StoredSecret[]> {
     const rows = await this.#query(sql.SAMPLE_SECRETS, [count])
@@ -392,7 +461,7 @@ export class RegistryStore {
   /** A statement that gives tenant `id` the database `db`, unless another tenant has it. */
   async #place(
     id: TenantId,
-    { host, port, name }: NewDb,
+    { host, port, name }: Pick<NewDb, 'host' | 'port' | 'name'>,
     { allowSharedDatabase = false }: PlacementOptions,
     text: string,
     values: readonly unknown[],

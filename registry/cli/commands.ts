@@ -195,10 +195,9 @@ export async function setDb(
     tenant.id,
     {
       ...{ host: input.host, port: input.port, name: input.name, user: input.user },
-      passwordEncrypted:
-        flags.keepPassword && db.passwordEncrypted !== null
-          ? db.passwordEncrypted
-          : seal(keyring, tenant.id, 'db_password_encrypted', input.password),
+      passwordEncrypted: flags.keepPassword
+        ? null
+        : seal(keyring, tenant.id, 'db_password_encrypted', input.password),
       ...{ sslMode: input.ssl_mode, poolMax: input.pool_max },
     },
     tenant.configVersion,

@@ -1,4 +1,5 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
+import { SECRET_COLUMNS, type SecretColumn } from '../envelope.ts'
 import { requireSafeRuntime } from '../lib/runtime.ts'
 import { TENANT_STATUSES, type TenantStatus } from '../tenant.ts'
 import type { BucketFlags, DbFlags, Streams } from './commands.ts'
@@ -9,7 +10,7 @@ import type { Session } from './session.ts'
 const HELP = `
 Secrets are never arguments. On a terminal they are asked for; otherwise they are read from
 standard input, one per line: database password, then with --bucket-name the bucket's access key and
-secret key. add-user reads the password, revoke-token the token.
+secret key. add-user reads the password, revoke-token the token, encrypt the secret.
 
 Examples:
   printf '%s\\n' "$DB_PASSWORD" | npm run -s tenant -- create acme --name "Acme Inc" \\
@@ -67,7 +68,7 @@ function makeProgram(streams: Streams, done: (code: ExitCode) => void): Command 
 
   const program = new Command('tenant')
     .description(
-      'Tenants of the Registry: create, look at, suspend, re-configure, sign out; users of a tenant.',
+      'Tenants of the Registry: create, look at, suspend, re-configure, sign out; users of a tenant; keys.',
     )
     .addHelpText('after', HELP)
     .exitOverride()
@@ -155,6 +156,32 @@ function makeProgram(streams: Streams, done: (code: ExitCode) => void): Command 
     )
 
   program
+    .command('rotate-master-key')
+    .description('encrypt every secret anew under the first master key, while everything runs')
+    .option('--check', 'only show which keys are in use; exit code 1 where one is not the first')
+    .option('--retire <key id>', 'end a key that no secret is of any more')
+    .action((flags: { check?: boolean; retire?: string }) =>
+      act(async session => (await keys()).rotateMasterKey(session, flags, streams)),
+    )
+
+  program
+    .command('encrypt <KEY|ID>')
+    .description(
+      'print what belongs into a column of this tenant for a secret, read like all secrets',
+    )
+    .addOption(new Option('--column <name>').choices(SECRET_COLUMNS).makeOptionMandatory())
+    .action((name: string, { column }: { column: SecretColumn }) =>
+      act(async session => (await keys()).encrypt(session, name, column, streams)),
+    )
+
+  program
+    .command('decrypt-check [KEY|ID]')
+    .description('whether each secret of one tenant, or of all, opens; shows none')
+    .action((name: string | undefined) =>
+      act(async session => (await keys()).decryptCheck(session, name, streams)),
+    )
+
+  program
     .command('add-user [KEY]')
     .description("make a user in a tenant's database; exit code 3 where the email is taken")
     .option('--email <email>')
@@ -169,6 +196,10 @@ function makeProgram(streams: Streams, done: (code: ExitCode) => void): Command 
     })
 
   return program
+
+  function keys() {
+    return import('./keys.ts')
+  }
 
   function batch(
     work: (

@@ -1,0 +1,224 @@
+import { createCipheriv, pbkdf2Sync, randomBytes } from 'node:crypto'
+import { Client } from 'pg'
+import t from 'tap'
+import { Keyring, keyIdOf, SECRET_COLUMNS } from './envelope.ts'
+import { rewrapSecrets } from './rewrap.ts'
+import { RegistryStore } from './store.ts'
+import type { TenantId } from './tenant.ts'
+import { newTenant, silent, startTestRegistry, until } from './test-kit.ts'
+
+const [OLD, NEW] = ['a'.repeat(64), 'b'.repeat(64)]
+const registry = await startTestRegistry()
+const store = new RegistryStore({ url: registry.url, log: silent })
+const [before, after, both] = [
+  await Keyring.derive([OLD]),
+  await Keyring.derive([NEW]),
+  await Keyring.derive([NEW, OLD]),
+]
+t.teardown(async () => {
+  await store.close()
+  await registry.stop()
+})
+t.beforeEach(async () => {
+  await registry.admin.query('DELETE FROM tenants; DELETE FROM doorman_key_check')
+})
+
+const BUCKET = { provider: null, endpoint: null, region: null, prefix: null }
+
+async function addTenant(keyring = before) {
+  const tenant = newTenant()
+  const seal = (column: (typeof SECRET_COLUMNS)[number]) =>
+    keyring.encrypt(`${column} of ${tenant.key}`, { owner: tenant.id, column })
+  return store.create({
+    ...tenant,
+    db: { ...tenant.db, passwordEncrypted: seal('db_password_encrypted') },
+    bucket: {
+      ...{ ...BUCKET, name: tenant.key },
+      accessKeyEncrypted: seal('bucket_access_key_encrypted'),
+      secretKeyEncrypted: seal('bucket_secret_key_encrypted'),
+    },
+  })
+}
+
+async function allRows() {
+  const { rows } = await registry.admin.query('SELECT * FROM tenants ORDER BY id')
+  return rows as Record<string, string>[]
+}
+
+/** As the older tool wrote it. */
+function legacyCiphertext(text: string): string {
+  const key = pbkdf2Sync(OLD, 'tenant-registry-salt', 100_000, 32, 'sha256')
+  const iv = randomBytes(16)
+  const cipher = createCipheriv('aes-256-gcm', key, iv)
+  const sealed = Buffer.concat([cipher.update(text), cipher.final()])
+  return Buffer.concat([iv, cipher.getAuthTag(), sealed]).toString('base64')
+}
+
+t.test('every secret comes under the new key, and nothing else of any row moves', async t => {
+  for (let i = 0; i < 7; i++) await addTenant()
+  const legacy = await addTenant()
+  await registry.admin.query(`UPDATE tenants SET db_password_encrypted = $1 WHERE id = $2`, [
+    legacyCiphertext(`db_password_encrypted of ${legacy.key}`),
+    legacy.id,
+  ])
+  const none = newTenant()
+  await store.create(none)
+  await registry.admin.query(`UPDATE tenants SET db_password_encrypted = NULL WHERE id = $1`, [
+    none.id,
+  ])
+  const was = await allRows()
+  const { cursor } = await store.changedSince(null)
+  const notices: unknown[] = []
+  const listener = new Client(registry.url)
+  listener.on('notification', notice => notices.push(notice))
+  await listener.connect()
+  await listener.query('LISTEN tenant_changed')
+
+  const steps: number[] = []
+  const onProgress = (done: number) => steps.push(done)
+  t.strictSame(await rewrapSecrets({ store, keyring: both, batchRows: 3, onProgress }), {
+    ...{ tenants: 8, unopened: [], isComplete: true },
+  })
+  t.strictSame(steps, [3, 6, 8])
+  const is = await allRows()
+  for (const [i, row] of is.entries()) {
+    if (row.id === none.id) continue
+    for (const column of SECRET_COLUMNS) {
+      const text = after.decrypt(String(row[column]), { owner: String(row.id), column })
+      t.equal(text, `${column} of ${row.tenant_key}`)
+    }
+    const rest = (full = {}) => ({
+      ...full,
+      ...Object.fromEntries(SECRET_COLUMNS.map(c => [c, ''])),
+    })
+    t.strictSame(rest(row), rest(was[i]), 'version, transaction and time of the last change too')
+  }
+  await listener.query('SELECT 1')
+  t.strictSame(notices, [], 'no gateway reads anything anew')
+  t.strictSame((await store.changedSince(cursor)).changes, [])
+  t.equal((await rewrapSecrets({ store, keyring: both })).tenants, 0, 'nothing is left')
+  await registry.admin.query('UPDATE tenants SET db_password_encrypted = $1 WHERE id = $2', [
+    'v1.other',
+    legacy.id,
+  ])
+  await until('a change of a secret is told as ever', () => notices.length === 1)
+  await listener.end()
+})
+
+t.test('a run that is cut short leaves whole tenants, and the next one does the rest', async t => {
+  for (let i = 0; i < 6; i++) await addTenant()
+  let batches = 0
+  const cut = {
+    secrets: store.secrets.bind(store),
+    rewrapSecrets: (pairs: Parameters<typeof store.rewrapSecrets>[0]) =>
+      batches++ < 2 ? store.rewrapSecrets(pairs) : Promise.reject(new Error('killed')),
+  }
+  await t.rejects(rewrapSecrets({ store: cut, keyring: both, batchRows: 2 }), /killed/)
+  t.strictSame(await store.countSecrets(), [
+    ...[
+      { keyId: before.currentKeyId, secrets: 6, tenants: 2 },
+      { keyId: after.currentKeyId, secrets: 12, tenants: 4 },
+    ].sort((a, b) => (a.keyId < b.keyId ? -1 : 1)),
+  ])
+  t.match(await rewrapSecrets({ store, keyring: both }), { tenants: 2, isComplete: true })
+})
+
+t.test('an edit that comes between read and write stands, and is brought over too', async t => {
+  const tenant = await addTenant()
+  const newPassword = before.encrypt('edited', {
+    owner: tenant.id,
+    column: 'db_password_encrypted',
+  })
+  let edits = 0
+  const racing = {
+    secrets: store.secrets.bind(store),
+    async rewrapSecrets(pairs: Parameters<typeof store.rewrapSecrets>[0]) {
+      if (edits++ === 0) {
+        const db = { ...tenant.db, host: 'edited.example', passwordEncrypted: newPassword }
+        await store.setDb(tenant.id, db, tenant.configVersion)
+      }
+      return store.rewrapSecrets(pairs)
+    },
+  }
+  t.match(await rewrapSecrets({ store: racing, keyring: both }), { tenants: 1, isComplete: true })
+  const row = await store.findById(tenant.id)
+  t.equal(row?.db.host, 'edited.example')
+  const place = { owner: tenant.id, column: 'db_password_encrypted' } as const
+  t.equal(after.decrypt(row?.db.passwordEncrypted ?? '', place), 'edited')
+  t.equal(edits, 2, 'the first attempt found it changed')
+})
+
+t.test('an edit that was begun before and keeps the password keeps the new ciphertext', async t => {
+  const tenant = await addTenant()
+  await rewrapSecrets({ store, keyring: both })
+  const db = { ...tenant.db, host: 'moved.example', passwordEncrypted: null }
+  await store.setDb(tenant.id, db, tenant.configVersion)
+  const row = await store.findById(tenant.id)
+  t.equal(row?.db.host, 'moved.example')
+  t.equal(keyIdOf(row?.db.passwordEncrypted ?? ''), after.currentKeyId)
+})
+
+t.test(
+  'a secret that does not open is named and left, and the others are brought over',
+  async t => {
+    const damaged = await addTenant()
+    const [good, foreign] = [
+      await addTenant(),
+      await addTenant(await Keyring.derive(['c'.repeat(64)])),
+    ]
+    await registry.admin.query(
+      `UPDATE tenants SET bucket_secret_key_encrypted = 'x' WHERE id = $1`,
+      [damaged.id],
+    )
+    const { tenants, unopened, isComplete } = await rewrapSecrets({ store, keyring: both })
+    t.match({ tenants, isComplete }, { tenants: 2, isComplete: true })
+    const named = unopened.map(({ tenantId, column }) => `${tenantId} ${column}`)
+    t.strictSame(
+      named.sort(),
+      [
+        `${damaged.id} bucket_secret_key_encrypted`,
+        ...SECRET_COLUMNS.map(column => `${foreign.id} ${column}`),
+      ].sort(),
+    )
+    const read = async (id: TenantId) => (await store.findById(id))?.db.passwordEncrypted ?? ''
+    t.equal(keyIdOf(await read(good.id)), after.currentKeyId)
+    t.equal(keyIdOf(await read(damaged.id)), after.currentKeyId, 'its other secrets')
+    t.equal(await read(foreign.id), foreign.db.passwordEncrypted)
+  },
+)
+
+t.test(
+  'two rotations at once end, and each secret is encrypted once or twice, never lost',
+  async t => {
+    for (let i = 0; i < 12; i++) await addTenant()
+    const run = () => rewrapSecrets({ store, keyring: both, batchRows: 2 })
+    const done = await Promise.all([run(), run(), run()])
+    t.ok(done.every(({ isComplete }) => isComplete))
+    t.equal(
+      done.reduce((sum, { tenants }) => sum + tenants, 0),
+      12,
+    )
+    t.strictSame(await store.countSecrets(), [
+      { keyId: after.currentKeyId, secrets: 36, tenants: 12 },
+    ])
+  },
+)
+
+t.test('a key is not retired while a secret is of it, or of the older tool', async t => {
+  const tenant = await addTenant()
+  await store.writeKeyCheck(before.currentKeyId, 'x')
+  t.equal(await store.retireKey(before.currentKeyId), false)
+  await rewrapSecrets({ store, keyring: both })
+  const setAccessKey = (text: string | null) =>
+    registry.admin.query('UPDATE tenants SET bucket_access_key_encrypted = $1 WHERE id = $2', [
+      text,
+      tenant.id,
+    ])
+  await setAccessKey(legacyCiphertext('legacy'))
+  t.equal(await store.retireKey(before.currentKeyId), false)
+  t.equal((await store.readKeyChecks()).length, 1)
+  await setAccessKey(null)
+  t.equal(await store.retireKey(before.currentKeyId), true)
+  t.strictSame(await store.readKeyChecks(), [])
+  t.equal(await store.retireKey(before.currentKeyId), false, 'there is none any more')
+})
