@@ -190,26 +190,30 @@ export async function startGateway(
   const logExchange = makeAccessLog(log, config.ACCESS_LOG_PERCENT)
   const addressOf = (exchange: Exchange) =>
     exchange.head === null ? '' : clientAddress(exchange, trusted)
+  const identifier = makeIdentifier({
+    accessSecrets: keysOf([
+      config.JWT_SECRET_ACCESS_TOKEN,
+      ...config.JWT_SECRET_ACCESS_TOKEN_PREVIOUS,
+    ]),
+    refreshSecrets: keysOf([
+      config.JWT_SECRET_REFRESH_TOKEN,
+      ...config.JWT_SECRET_REFRESH_TOKEN_PREVIOUS,
+    ]),
+    revoked: revocations.tokens,
+    issuers,
+    tenants: cache,
+    verdictsMax: config.JWT_CACHE_ENTRIES,
+    loginBodyBytesMax: config.LOGIN_BODY_BYTES_MAX,
+    loginBodyDeadlineMs: LOGIN_BODY_DEADLINE_MS,
+    appDomain: config.APP_DOMAIN ?? null,
+  })
+  // Sockets and event streams cost next to nothing while silent, nor does who waits for its own client:
+  // the caps on connections are for them.
+  const others = () => inFlight - 1 - sockets.count - identifier.awaiting
   const pipeline: Pipeline = {
     headFieldsMax: config.HEAD_FIELDS_MAX,
     router: makeRouter(routesOf(config)),
-    identifier: makeIdentifier({
-      accessSecrets: keysOf([
-        config.JWT_SECRET_ACCESS_TOKEN,
-        ...config.JWT_SECRET_ACCESS_TOKEN_PREVIOUS,
-      ]),
-      refreshSecrets: keysOf([
-        config.JWT_SECRET_REFRESH_TOKEN,
-        ...config.JWT_SECRET_REFRESH_TOKEN_PREVIOUS,
-      ]),
-      revoked: revocations.tokens,
-      issuers,
-      tenants: cache,
-      verdictsMax: config.JWT_CACHE_ENTRIES,
-      loginBodyBytesMax: config.LOGIN_BODY_BYTES_MAX,
-      loginBodyDeadlineMs: LOGIN_BODY_DEADLINE_MS,
-      appDomain: config.APP_DOMAIN ?? null,
-    }),
+    identifier,
     tenants: cache,
     decoyKey: config.DECOY_TENANT_KEY,
     logins: new LoginGuard({
@@ -236,8 +240,8 @@ export async function startGateway(
       suspect: (tenant, nowMs) => suspicions.add(tenant.id, nowMs),
     },
     answer: { cors, expiredTokenStatus: config.EXPIRED_TOKEN_STATUS },
-    // Sockets and event streams cost next to nothing while silent, and have the cap on connections.
-    sheds: () => overload.sheds(inFlight - 1 - sockets.count),
+    sheds: () => overload.sheds(others()),
+    isFull: () => overload.isFull(others()),
     upgrader: makeUpgrader({
       fleet,
       trusted,

@@ -34,6 +34,8 @@ export interface Pipeline {
   readonly answer: AnswerOptions
   /** Why this process will not serve the new request; null: it will. */
   readonly sheds: () => ShedReason | null
+  /** The same for one whose body has come, by the number of requests alone. */
+  readonly isFull: () => boolean
   /** Called once for each exchange, when its last byte is handed over or it was cut. */
   readonly onFinished: (exchange: Exchange) => void
   readonly upgrader: Upgrader
@@ -71,6 +73,8 @@ async function handleSlowly(exchange: Exchange, pipeline: Running): Promise<void
   try {
     if (exchange.tenantRef === null) {
       await pipeline.identifier.identify(exchange)
+      // A login counts from here on: while its body is awaited, whoever holds it back would shed others.
+      if (exchange.bufferedBody !== null && pipeline.isFull()) throw SHED['in-flight']
       await pipeline.logins.enter(exchange)
       if (exchange.reply.isDone) return finish(exchange, null, pipeline)
       exchange.identifiedAt = performance.now()

@@ -89,9 +89,16 @@ export class Overload {
    * @param inFlight requests being served, without the one in question
    */
   sheds(inFlight: number): ShedReason | null {
-    if (inFlight >= this.#options.inFlightMax) return this.#count('in-flight')
+    if (this.isFull(inFlight)) return 'in-flight'
     if (this.#share > 0 && this.#random() < this.#share) return this.#count('loop')
     return null
+  }
+
+  /** The same by the requests in flight alone: for one that has been let in and begins to cost now. */
+  isFull(inFlight: number): boolean {
+    if (inFlight < this.#options.inFlightMax) return false
+    this.#count('in-flight')
+    return true
   }
 
   /** One look at the loop that came `lateMs` after its time. The timer calls it; tests may. */

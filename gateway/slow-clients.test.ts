@@ -172,4 +172,36 @@ t.test('clients that are slow, silent or too many', async t => {
     for (const response of await Promise.all(held)) t.equal(response.status, 200)
     t.equal((await call()).status, 200, 'and served again at once')
   })
+
+  t.test('logins whose bodies do not come take no place of a request that is there', async t => {
+    const { gateway, figure } = await start({ IN_FLIGHT_MAX: '3' })
+    const login = { tenant_key: 'acme', email: 'a@acme.example', password: 'x' }
+    const body = JSON.stringify(login)
+    const dial = () => {
+      const socket = connect(gateway.port, '127.0.0.1')
+      socket.on('error', () => {})
+      t.teardown(() => socket.destroy())
+      socket.write(
+        'POST /api/auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n' +
+          `Content-Length: ${body.length}\r\n\r\n`,
+      )
+      return socket
+    }
+    const slow = Array.from({ length: 6 }, dial)
+    await until(async () => (await figure('doorman_requests_in_flight')) === slow.length)
+    for (let i = 0; i < 3; i++) {
+      const answer = await fetch(`${gateway.url}/api/x`, { headers: { authorization } })
+      t.equal(answer.status, 200)
+    }
+
+    const held: { end(text: string): void }[] = []
+    upstream.respond = (_, res) => void held.push(res)
+    const answers = slow.map(async socket => String(await once(socket, 'data')))
+    for (const socket of slow) socket.write(body)
+    await until(() => held.length === 3)
+    for (const res of held) res.end('{}')
+    const statuses = (await Promise.all(answers)).map(answer => answer.slice(9, 12))
+    t.strictSame(statuses.sort(), ['200', '200', '200', '503', '503', '503'], 'then they count')
+    await until(async () => (await figure('doorman_requests_in_flight')) === 0)
+  })
 })

@@ -1,7 +1,7 @@
 import t from 'tap'
 import type { Fault } from '../../registry/lib/errors.ts'
 import type { BodySink, BodySource } from '../exchange.ts'
-import { readBody, readFields } from './body.ts'
+import { AWAITED_BYTES_MAX, readBody, readFields, SMALL_BODY_BYTES } from './body.ts'
 
 const JSON_TYPE = 'application/json'
 const FORM_TYPE = 'application/x-www-form-urlencoded'
@@ -162,6 +162,7 @@ t.test('a body is read up to its bound, and not past it', async t => {
     }),
     3,
     1000,
+    { bytes: 0 },
   )
   t.equal(body.toString(), 'abc')
   await t.rejects(
@@ -169,6 +170,7 @@ t.test('a body is read up to its bound, and not past it', async t => {
       source(4, () => t.fail('was started')),
       3,
       1000,
+      { bytes: 0 },
     ),
     { code: 'BODY_TOO_LARGE' },
   )
@@ -177,6 +179,7 @@ t.test('a body is read up to its bound, and not past it', async t => {
       source(null, sink => sink.onBodyBytes(Buffer.alloc(4))),
       3,
       1000,
+      { bytes: 0 },
     ),
     { code: 'BODY_TOO_LARGE' },
   )
@@ -188,7 +191,37 @@ t.test('a body that never ends is given up at its deadline', async t => {
       source(null, () => {}),
       3,
       20,
+      { bytes: 0 },
     ),
     { code: 'REQUEST_TIMEOUT' },
   )
+})
+
+t.test('large bodies on their way share one bound, small ones are read all the same', async t => {
+  const awaited = { bytes: 0 }
+  const size = 1024 * 1024
+  const read = (bytes: Buffer, isEnded = false) =>
+    readBody(
+      source(null, sink => {
+        sink.onBodyBytes(bytes)
+        if (isEnded) sink.onBodyEnd()
+      }),
+      size,
+      50,
+      awaited,
+    ).then(
+      ({ length }) => length,
+      ({ code }: Fault) => code,
+    )
+  const large = Buffer.alloc(size)
+  const flood = Array.from({ length: 80 }, () => read(large))
+  t.ok(awaited.bytes <= AWAITED_BYTES_MAX && awaited.bytes > AWAITED_BYTES_MAX - size)
+  t.equal(await read(large, true), 'OVERLOADED')
+  t.equal(await read(Buffer.alloc(SMALL_BODY_BYTES), true), SMALL_BODY_BYTES)
+  const codes = await Promise.all(flood)
+  t.equal(codes.filter(code => code === 'REQUEST_TIMEOUT').length, 64)
+  t.equal(codes.filter(code => code === 'OVERLOADED').length, 16)
+  t.equal(awaited.bytes, 0, 'all of it is given back')
+  t.equal(await read(large, true), size)
+  t.equal(awaited.bytes, 0)
 })

@@ -3,15 +3,27 @@ import type { BodySource } from '../exchange.ts'
 import { formFields } from './form-fields.ts'
 import { jsonFields } from './json-fields.ts'
 
+/** Up to here a body is read whatever others hold: a login has some hundred bytes. */
+export const SMALL_BODY_BYTES = 4096
+/** What all bodies on their way may hold beyond that, together: senders can hold them back at the last byte. */
+export const AWAITED_BYTES_MAX = 64 * 1024 * 1024
+
+/** What is held of bodies on their way, each beyond its first `SMALL_BODY_BYTES`. */
+export interface AwaitedBytes {
+  bytes: number
+}
+
 /**
  * The whole of a small body.
  *
- * @throws Fault BODY_TOO_LARGE as soon as it is known, REQUEST_TIMEOUT past the deadline
+ * @throws Fault BODY_TOO_LARGE as soon as it is known, REQUEST_TIMEOUT past the deadline, OVERLOADED where
+ * `awaited` is used up
  */
 export function readBody(
   source: BodySource | null,
   bytesMax: number,
   deadlineMs: number,
+  awaited: AwaitedBytes,
 ): Promise<Buffer> {
   if (source === null) return Promise.resolve(Buffer.alloc(0))
   if (source.length !== null && source.length > bytesMax) {
@@ -21,10 +33,12 @@ export function readBody(
     const chunks: Buffer[] = []
     let bytes = 0
     let isSettled = false
+    let taken = 0
     const settle = (act: () => void) => {
       if (isSettled) return
       isSettled = true
       clearTimeout(timer)
+      awaited.bytes -= taken
       act()
     }
     const timer = setTimeout(() => {
@@ -34,8 +48,16 @@ export function readBody(
       onBodyBytes(chunk) {
         if (isSettled) return
         bytes += chunk.length
-        if (bytes <= bytesMax) chunks.push(Buffer.from(chunk))
-        else settle(() => reject(new Fault('BODY_TOO_LARGE', `over ${bytesMax} bytes`)))
+        if (bytes > bytesMax) {
+          return settle(() => reject(new Fault('BODY_TOO_LARGE', `over ${bytesMax} bytes`)))
+        }
+        const more = Math.max(0, bytes - SMALL_BODY_BYTES) - taken
+        if (more > 0 && awaited.bytes + more > AWAITED_BYTES_MAX) {
+          return settle(() => reject(new Fault('OVERLOADED', 'too many large bodies on their way')))
+        }
+        taken += more
+        awaited.bytes += more
+        chunks.push(Buffer.from(chunk))
       },
       onBodyEnd() {
         settle(() => resolve(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks)))

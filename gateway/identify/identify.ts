@@ -54,6 +54,8 @@ export interface Identifier {
    */
   identifyNow(exchange: Exchange): boolean
   identify(exchange: Exchange): Promise<void>
+  /** Exchanges whose body is awaited: they cost a connection each, which have caps of their own. */
+  readonly awaiting: number
 }
 
 /** 512 KiB: tokens between a first and a second sighting. */
@@ -68,6 +70,8 @@ export function makeIdentifier(options: IdentifyOptions): Identifier {
   // By the whole field value, so that a hit is one look-up and no parsing at all.
   const known = new RecentCache<KnownToken>(options.verdictsMax)
   const sightings = new Sightings(SIGHTINGS)
+  let awaiting = 0
+  const awaitedBytes = { bytes: 0 }
 
   /** False: an issuer's token that is not known, or whose tenant is not. */
   function identifyByAccessToken(exchange: Exchange): boolean {
@@ -134,11 +138,10 @@ export function makeIdentifier(options: IdentifyOptions): Identifier {
   }
 
   async function readCredentialBody(exchange: Exchange, names: readonly string[]) {
-    const body = await readBody(
-      exchange.body,
-      options.loginBodyBytesMax,
-      options.loginBodyDeadlineMs,
-    )
+    const { loginBodyBytesMax, loginBodyDeadlineMs } = options
+    awaiting++
+    const reading = readBody(exchange.body, loginBodyBytesMax, loginBodyDeadlineMs, awaitedBytes)
+    const body = await reading.finally(() => awaiting--)
     exchange.bufferedBody = body
     exchange.bytesIn = body.length
     const { contentType, contentEncoding } = exchange.head
@@ -167,6 +170,10 @@ export function makeIdentifier(options: IdentifyOptions): Identifier {
   }
 
   return {
+    get awaiting() {
+      return awaiting
+    },
+
     identifyNow(exchange) {
       return exchange.route?.credential === 'access_token' && identifyByAccessToken(exchange)
     },
