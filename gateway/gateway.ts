@@ -246,6 +246,9 @@ export async function startGateway(
       fleet,
       trusted,
       sockets,
+      perTenantMax: Math.ceil(
+        (config.CLIENT_CONNECTIONS_MAX * config.UPSTREAM_TENANT_SHARE_PERCENT) / 100,
+      ),
       recheck: recheck.opened,
       ownAddresses,
       handshakeTimeoutMs: config.UPSTREAM_HEAD_TIMEOUT_MS,

@@ -55,6 +55,10 @@ export class OpenSockets {
     return this.#byTenant.has(tenant)
   }
 
+  countOf(tenant: TenantId): number {
+    return this.#byTenant.get(tenant)?.size ?? 0
+  }
+
   /** @returns to be called when the socket closed */
   add(tenant: TenantId, token: SocketToken, cut: () => void): () => void {
     const { expiresAtS, issuedAtS } = token

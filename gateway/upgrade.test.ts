@@ -41,8 +41,8 @@ t.test('WebSocket handshakes pass the same phases as requests', async t => {
     response.resume()
     return response.statusCode as number
   }
-  const openSockets = async () => {
-    const text = await (await fetch(`${gateway.internalUrl}/metrics`)).text()
+  const openSockets = async (of = gateway) => {
+    const text = await (await fetch(`${of.internalUrl}/metrics`)).text()
     return Number(/^doorman_open_sockets (\d+)/m.exec(text)?.[1])
   }
 
@@ -186,6 +186,30 @@ t.test('WebSocket handshakes pass the same phases as requests', async t => {
     await world.store.setStatus(pied.id, 'suspended', 'test')
     await ended
     t.equal(waiting.readyState, WebSocket.CLOSED)
+  })
+
+  t.test('the sockets of one tenant leave room for the clients of others', async t => {
+    const env = { ...world.env, APP_UPSTREAMS: upstream.origin, CLIENT_CONNECTIONS_MAX: '10' }
+    const small = await startGateway(env)
+    t.teardown(() => small.stop('SIGKILL'))
+    const dial = (token: string) => {
+      const headers = { authorization: `Bearer ${token}` }
+      const socket = new WebSocket(`${small.url.replace('http', 'ws')}/api/ws`, { headers })
+      socket.on('error', () => {})
+      t.teardown(() => socket.terminate())
+      return socket
+    }
+    const held = Array.from({ length: 8 }, () => dial(world.token(acme)))
+    await Promise.all(held.map(socket => once(socket, 'open')))
+    const [, response] = await once(dial(world.token(acme)), 'unexpected-response')
+    t.equal(response.statusCode, 429)
+    t.equal(response.headers['retry-after'], '1')
+    response.resume()
+    const initech = await world.createTenant('initech')
+    await once(dial(world.token(initech)), 'open')
+    held[0]?.terminate()
+    await until(async () => (await openSockets(small)) === 8)
+    await once(dial(world.token(acme)), 'open')
   })
 
   t.test('a socket is cut when its token expires', async t => {

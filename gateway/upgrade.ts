@@ -21,6 +21,8 @@ export interface UpgradeOptions {
   readonly fleet: Fleet
   readonly trusted: TrustedProxies
   readonly sockets: OpenSockets
+  /** Sockets and event streams of one tenant: none of them may take the connections of all clients. */
+  readonly perTenantMax: number
   /** Looks again whether the exchange may stay open, for much may have changed since it was admitted. */
   readonly recheck: (exchange: Exchange, cut: () => void) => void
   /** Bound of the wait for the replica's answer to the handshake. */
@@ -56,6 +58,10 @@ export function makeUpgrader(options: UpgradeOptions): Upgrader {
     return made.get(req) as ClientRequest
   }
   return (exchange, context, finish) => {
+    const { sockets, perTenantMax } = options
+    if (sockets.countOf((exchange.tenant as Tenant).id) >= perTenantMax) {
+      return finish(exchange, new Fault('TENANT_BUSY', `${perTenantMax} sockets open`))
+    }
     new Upgrading(exchange, context, options, start, finish).attempt(null)
   }
 }
