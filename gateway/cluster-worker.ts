@@ -75,6 +75,7 @@ export async function runWorker(worker: Worker, config: GatewayConfig, log: Log)
       onFatal: giveUp,
       onReady: ready.resolve,
       ticketKeys,
+      worker: worker.id,
       beforeListen: () => Promise.race([ready.promise.then(() => port), toldToListen.promise]),
     })
   } catch (error) {

@@ -1,4 +1,6 @@
+import { readFile } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Registry } from 'prom-client'
 import { TenantCache } from '../registry/cache.ts'
@@ -8,6 +10,7 @@ import { checkMasterKey, KeyCheckError } from '../registry/key-check.ts'
 import { readCa } from '../registry/lib/ca.ts'
 import { Fault } from '../registry/lib/errors.ts'
 import type { Log } from '../registry/lib/log.ts'
+import { Membership } from '../registry/membership.ts'
 import { RegistryStore, type TenantChange } from '../registry/store.ts'
 import type { TenantQuery } from '../registry/tenant.ts'
 import { TenantWatch } from '../registry/watch.ts'
@@ -21,6 +24,7 @@ import { Suspicions } from './fleet/suspicions.ts'
 import { poolMaxPerReplica } from './fleet/tenant-spread.ts'
 import { clientAddress } from './forwarded.ts'
 import { makeHandle, type Pipeline } from './handle.ts'
+import { openHolds } from './hold/open-holds.ts'
 import { Http1Server } from './http1/server-listener.ts'
 import { TimerWheel } from './http1/timer-wheel.ts'
 import { makeIdentifier } from './identify/identify.ts'
@@ -64,6 +68,8 @@ export interface GatewayHooks {
   beforeListen?(): Promise<number>
   /** Shared by all workers, so that a TLS session of one is resumed by another. */
   readonly ticketKeys?: Buffer
+  /** Which worker of its primary this is. */
+  readonly worker?: number
 }
 
 const REGISTRY_RETRY_MS = 1000
@@ -111,6 +117,12 @@ export async function startGateway(
   let inFlight = 0
 
   const sockets = new OpenSockets()
+  const membership = new Membership({
+    store,
+    log,
+    worker: hooks.worker ?? 0,
+    version: await readVersion(),
+  })
   const revocations = new Revocations({
     store,
     sockets,
@@ -154,6 +166,7 @@ export async function startGateway(
     },
     onRevocation: revocation => revocations.learn(revocation),
     onRevocationGap: () => revocations.load(),
+    onHold: notice => holds.learn(notice),
     onHealth(isHealthy) {
       cache.isWatched = isHealthy
     },
@@ -166,12 +179,16 @@ export async function startGateway(
   const ownClient = makeUpstreamClient(config, wheel, ownAddresses)
   const running = await startFleet(fleetConfig(config, log), makeCheckClient(config, wheel))
   const { fleet } = running
+  const held = openHolds({ config, store, membership, wheel, fleet, sockets, tenants: cache, log })
+  const { holds } = held
   const suspicions = new Suspicions(id => cache.suspect(id))
   const trusted = config.TRUSTED_PROXIES
   const cors = makeCors(config.FRONTEND_URL)
   const metrics = makeMetrics({
     inFlight: () => inFlight,
     openSockets: () => sockets.count,
+    held: () => ({ tenants: holds.tenants, requests: holds.waiting }),
+    liveGateways: () => membership.live,
     overload,
     clientConnections: () => ingress.connectionCount,
     cutByCap: () => ({ refused: ingress.turnedAway, evicted: ingress.evicted }),
@@ -228,6 +245,8 @@ export async function startGateway(
     contexts: new ContextHolder(minter, keyring, config.TENANT_CACHE_ENTRIES, tenant =>
       poolMaxPerReplica(tenant, config.TENANT_SPREAD),
     ),
+    holds,
+    isRevoked: exchange => revocations.isRevoked(exchange),
     forward: {
       client,
       ownClient,
@@ -304,6 +323,9 @@ export async function startGateway(
         if (missing.length > 0) log.warn({ missing }, 'master keys that are in use and not given')
         // Before the first token is served: a revoked one must not come back by a restart.
         await revocations.load()
+        // In this order: an operator who sees this gateway too late has placed a hold that it reads here.
+        await membership.join()
+        await held.load()
         isOpen = true
         log.info('Registry reached, ready')
         hooks.onReady?.()
@@ -320,6 +342,7 @@ export async function startGateway(
   void openWhenRegistryAnswers()
   const port = (await hooks.beforeListen?.()) ?? config.PORT
   await ingress.listen(port, config.HOST)
+  membership.address = addressText(ingress.address)
 
   return {
     publicAddress: ingress.address,
@@ -338,6 +361,8 @@ export async function startGateway(
       await drained
       overload.stop()
       await running.stop()
+      held.close()
+      await membership.leave()
       await Promise.all([watch.stop(), client.close(), ownClient.close(), revocations.close()])
       await store.close()
     },
@@ -348,4 +373,14 @@ export async function startGateway(
 function routesOf({ ROUTES_FILE: routes, DECOY_TENANT_KEY }: GatewayConfig): readonly Route[] {
   if (DECOY_TENANT_KEY === null) return routes
   return routes.map(route => ({ ...route, refusals: 'app' }))
+}
+
+/** As the console shows it. */
+function addressText({ address, family, port }: AddressInfo): string {
+  return family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`
+}
+
+async function readVersion(): Promise<string> {
+  const manifest = await readFile(join(import.meta.dirname, '../package.json'), 'utf8')
+  return String((JSON.parse(manifest) as { version: unknown }).version)
 }

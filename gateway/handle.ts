@@ -12,6 +12,8 @@ import {
 import type { Exchange } from './exchange.ts'
 import { type Finish, type ForwardOptions, forward } from './forward.ts'
 import { checkHandshake } from './handshake.ts'
+import type { Holds } from './hold/holds.ts'
+import { readmit } from './hold/readmit.ts'
 import type { Identifier } from './identify/identify.ts'
 import type { LoginGuard } from './login/guard.ts'
 import type { ShedReason } from './overload.ts'
@@ -29,6 +31,9 @@ export interface Pipeline {
   readonly tenants: TenantSource
   readonly decoyKey: TenantKey | null
   readonly contexts: ContextHolder
+  readonly holds: Holds
+  /** For a request that has waited since it was identified. */
+  readonly isRevoked: (exchange: Exchange) => boolean
   readonly logins: LoginGuard
   readonly forward: ForwardOptions
   readonly answer: AnswerOptions
@@ -42,18 +47,25 @@ export interface Pipeline {
 }
 
 /**
- * The life of a request: head → route → identify → (login limit) → resolve → sign → forward, then meter
- * and log.
+ * The life of a request: head → route → identify → (login limit) → resolve → sign → (hold) → forward, then
+ * meter and log.
  * Where token, tenant and context are all at hand (nearly always) it runs through without a promise.
  */
 export function makeHandle(parts: Pipeline): (exchange: Exchange) => void {
-  const pipeline: Running = { ...parts, onEnd: (ended, error) => finish(ended, error, pipeline) }
+  const pipeline: Running = {
+    ...parts,
+    onEnd: (ended, error) => finish(ended, error, pipeline),
+    onReleased: (exchange, error) => void goOn(exchange, error, pipeline),
+    onGone: exchange => finish(exchange, null, pipeline),
+  }
   return exchange => handle(exchange, pipeline)
 }
 
 interface Running extends Pipeline {
   /** Made once and not for each request. */
   readonly onEnd: Finish
+  readonly onReleased: (exchange: Exchange, error: Fault | null) => void
+  readonly onGone: (exchange: Exchange) => void
 }
 
 function handle(exchange: Exchange, pipeline: Running): void {
@@ -144,13 +156,33 @@ function sign(exchange: Exchange, pipeline: Running): void {
 
 function send(exchange: Exchange, context: MintedContext, pipeline: Running): void {
   if (exchange.reply.isDone) return finish(exchange, null, pipeline)
+  const { holds } = pipeline
+  if (holds.size > 0) {
+    // Here and not earlier: from here on it counts as in flight, with nothing in between.
+    const { id } = exchange.tenant as Tenant
+    if (holds.isHeld(id)) return holds.wait(exchange, id, pipeline.onReleased, pipeline.onGone)
+  }
   if (exchange.upgrade !== null) pipeline.upgrader(exchange, context, pipeline.onEnd)
   else forward(exchange, context, pipeline.forward, pipeline.onEnd)
+}
+
+/** After a hold: by the row as it is now, and by no context of before. */
+async function goOn(exchange: Exchange, error: Fault | null, pipeline: Running): Promise<void> {
+  try {
+    if (error !== null) throw error
+    readmit(exchange, pipeline.isRevoked, Date.now())
+    await resolve(exchange, pipeline.tenants, pipeline.decoyKey)
+    sign(exchange, pipeline)
+  } catch (fault) {
+    fail(exchange, fault, pipeline)
+  }
 }
 
 function finish(exchange: Exchange, error: unknown, pipeline: Pipeline): void {
   if (error !== null) return fail(exchange, error, pipeline)
   if (exchange.loginPass !== null) pipeline.logins.leave(exchange)
+  const { holds } = pipeline
+  if (holds.size > 0 && exchange.tenant !== null) holds.ended(exchange, exchange.tenant.id)
   pipeline.onFinished(exchange)
 }
 

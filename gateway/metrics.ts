@@ -9,6 +9,8 @@ import { Tally } from './tally.ts'
 export interface Gauges {
   readonly inFlight: () => number
   readonly openSockets: () => number
+  readonly held: () => { readonly tenants: number; readonly requests: number }
+  readonly liveGateways: () => number
   readonly overload: Pick<Overload, 'shedCount' | 'share' | 'delayMs'>
   readonly clientConnections: () => number
   /** Connections that a cap refused, and idle ones that made room, since the start. */
@@ -97,6 +99,15 @@ export function makeMetrics(gauges: Gauges): GatewayMetrics {
     'Spliced WebSocket connections and event streams',
     gauges.openSockets,
   )
+  // Above 0 for longer than two minutes: holds follow each other; ask who moves tenants.
+  gauge('doorman_tenants_held', 'Tenants whose requests wait', () => gauges.held().tenants, 'max')
+  gauge(
+    'doorman_requests_held',
+    'Requests that wait for a held tenant',
+    () => gauges.held().requests,
+  )
+  // Below the number that runs: some are cut off from the Registry.
+  gauge('doorman_gateways_live', 'Gateway processes in the Registry', gauges.liveGateways, 'max')
   // With several workers that of the fullest, for most tenants are in all of them.
   gauge('doorman_cached_tenants', 'Tenants in the cache', gauges.cachedTenants, 'max')
   // Near REVOKED_TOKENS_MAX: raise it, or tokens with little time left are refused with the revoked ones.

@@ -26,6 +26,18 @@ export const FIND_LISTED_BY_KEY = `
   ORDER BY (tenant_key::text = $1) DESC, id LIMIT 1`
 
 /**
+ * Holds that a gateway may not have heard of, or whose end it may have missed. The table is as small as the
+ * operators' work of the last hour, so that no cursor is needed: a notice that is old news does nothing.
+ */
+const RECENT_HOLDS = `
+    (SELECT coalesce(json_agg(h), '[]') FROM (
+      SELECT tenant_id AS tenant, hold_id AS hold, seq, CASE WHEN released_at IS NULL
+        THEN greatest(0, ceil(extract(epoch FROM expires_at - clock_timestamp()) * 1000))
+        ELSE 0 END AS rest_ms
+      FROM tenant_holds WHERE expires_at > now() - interval '5 minutes'
+    ) AS h) AS holds`
+
+/**
  * The watch's second net, every 5 s. Index tenants_changed_xid, tenant_tombstones_changed_xid,
  * revoked_tokens_changed_xid.
  *
@@ -55,10 +67,11 @@ export const CHANGED_SINCE = `
         AND changed_xid < pg_snapshot_xmax(pg_current_snapshot())
         AND NOT pg_visible_in_snapshot(changed_xid, $1::pg_snapshot)
       LIMIT $3
-    ) AS r) AS revocations`
+    ) AS r) AS revocations,${RECENT_HOLDS}`
 
 /** Where the watch begins. */
-export const CURRENT_SNAPSHOT = 'SELECT pg_current_snapshot()::text AS cursor'
+export const CURRENT_SNAPSHOT = `
+  SELECT pg_current_snapshot()::text AS cursor,${RECENT_HOLDS}`
 
 /** One page of the CLI's list and of the fleet runner. $1 after which key, $2 mode, $3 status. */
 export const LIST = `

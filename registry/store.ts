@@ -1,5 +1,6 @@
 import pg from 'pg'
 import { SECRET_COLUMNS } from './envelope.ts'
+import { type HoldNotice, readHoldNotices } from './hold-notice.ts'
 import { withDeadline } from './lib/deadline.ts'
 import { Fault } from './lib/errors.ts'
 import type { Log } from './lib/log.ts'
@@ -58,6 +59,8 @@ export interface ChangeSet {
   readonly revocations: readonly Revocation[]
   /** The same for `revocations`. */
   readonly isRevocationGap: boolean
+  /** All holds of the last minutes, changed or not: they are few. */
+  readonly holds: readonly HoldNotice[]
 }
 
 export interface TenantFilter {
@@ -197,7 +200,15 @@ export class RegistryStore {
     if (cursor === null) {
       const [row] = await this.#query(sql.CURRENT_SNAPSHOT, [])
       const from = String(row?.cursor) as ChangeCursor
-      return { cursor: from, changes: [], isGap: true, revocations: [], isRevocationGap: true }
+      const holds = readHoldNotices(row?.holds)
+      return {
+        cursor: from,
+        changes: [],
+        isGap: true,
+        revocations: [],
+        isRevocationGap: true,
+        holds,
+      }
     }
     const limits = [CHANGES_MAX + 1, REVOCATIONS_MAX + 1]
     const [row] = await this.#query(sql.CHANGED_SINCE, [cursor, ...limits])
@@ -216,6 +227,7 @@ export class RegistryStore {
       isGap: isBackInTime || changes.length > CHANGES_MAX,
       revocations: revoked.slice(0, REVOCATIONS_MAX),
       isRevocationGap: isBackInTime || revoked.length > REVOCATIONS_MAX,
+      holds: readHoldNotices(row?.holds),
     }
   }
 
@@ -362,6 +374,11 @@ export class RegistryStore {
     await this.#query(sql.SET_SCHEMA_VERSION, [id, version])
   }
 
+  /** One statement of a module that keeps its own beside this one, such as holds.ts. */
+  async query(text: string, values: readonly unknown[]): Promise<readonly TenantRow[]> {
+    return this.#perform(async client => (await client.query<TenantRow>(text, [...values])).rows)
+  }
+
   async readKeyChecks(): Promise<readonly { keyId: string; ciphertext: string }[]> {
     const rows = await this.#query(sql.READ_KEY_CHECKS, [])
     return rows.map(row => ({ keyId: String(row.key_id), ciphertext: String(row.ciphertext) }))
@@ -495,7 +512,7 @@ export class RegistryStore {
   }
 
   async #query(text: string, values: readonly unknown[]): Promise<readonly TenantRow[]> {
-    return this.#perform(async client => (await client.query<TenantRow>(text, [...values])).rows)
+    return this.query(text, values)
   }
 
   async #perform(work: Work): Promise<readonly TenantRow[]> {

@@ -1,4 +1,5 @@
 import type { Client, Notification } from 'pg'
+import { type HoldNotice, parseHoldNotice } from './hold-notice.ts'
 import { withDeadline } from './lib/deadline.ts'
 import type { Log } from './lib/log.ts'
 import { closePg, connectPg, destroyPg, type PgTarget, parsePgUrl } from './lib/pg.ts'
@@ -24,6 +25,8 @@ export interface TenantWatchOptions {
    * not count as healthy by it. Also once at the start.
    */
   readonly onRevocationGap: () => Promise<void>
+  /** A tenant is to be held, or no longer. The same may be told many times, and in any order. */
+  readonly onHold?: (notice: HoldNotice) => void
   readonly onHealth?: (isHealthy: boolean) => void
   readonly heartbeatMs?: number
   /** How long a heartbeat, or any other statement of the listener, may take. */
@@ -34,6 +37,7 @@ export interface TenantWatchOptions {
 
 const TENANTS_CHANNEL = 'tenant_changed'
 const TOKENS_CHANNEL = 'token_revoked'
+const HOLDS_CHANNEL = 'tenant_held'
 const BACKOFF_MIN_MS = 100
 /** Tombstones are kept for 30 days; long before that, a catch-up from an old cursor is not trusted. */
 const CURSOR_AGE_MAX_MS = 24 * 60 * 60 * 1000
@@ -45,7 +49,7 @@ const WHICH_CLUSTER = `
 const CLUSTER_UNKNOWN = 'unknown'
 
 /**
- * Tells of every change of a tenant and of every revoked token: within milliseconds by LISTEN on a
+ * Tells of every change of a tenant, of every revoked token and of every hold: within milliseconds by LISTEN on a
  * connection of its own, and by a gap-free catch-up every `pollMs` and after each reconnect. LISTEN dies silently
  * (brianc/node-postgres#3003), so the same session answers a heartbeat; one that is late costs it its socket.
  */
@@ -160,7 +164,7 @@ export class TenantWatch {
         Promise.race([withDeadline(client.query(text), this.#answerMs, late), lost])
 
       // Listen first, then catch up: what comes between is told twice rather than never.
-      await ask(`LISTEN ${TENANTS_CHANNEL}; LISTEN ${TOKENS_CHANNEL}`)
+      await ask(`LISTEN ${TENANTS_CHANNEL}; LISTEN ${TOKENS_CHANNEL}; LISTEN ${HOLDS_CHANNEL}`)
       const cluster = await this.#whichCluster(ask)
       if (this.#cluster !== null && this.#cluster !== cluster) this.#cursor = null
       this.#cluster = cluster
@@ -201,6 +205,9 @@ export class TenantWatch {
     } else if (channel === TENANTS_CHANNEL) {
       const change = parseNotice(payload)
       if (change !== null) return this.#options.onChange(change)
+    } else if (channel === HOLDS_CHANNEL) {
+      const notice = parseHoldNotice(payload)
+      if (notice !== null) return this.#options.onHold?.(notice)
     } else return
     this.#options.log.warn({ channel }, 'a notice that cannot be read')
   }
@@ -248,7 +255,7 @@ export class TenantWatch {
     const startedAtMs = Date.now()
     const from = isTooOld ? null : this.#cursor
     const cluster = this.#cluster
-    const { onChange, onGap, onRevocation, onRevocationGap, log, store } = this.#options
+    const { onChange, onGap, onRevocation, onRevocationGap, onHold, log, store } = this.#options
     const read = await store.changedSince(from)
     const { cursor } = read
     if (this.#isStopped) return
@@ -260,6 +267,8 @@ export class TenantWatch {
     }
     for (const change of read.changes) onChange(change)
     for (const revocation of read.revocations) onRevocation(revocation)
+    // Behind the changes: who is released goes on with the row as it is now.
+    for (const notice of read.holds) onHold?.(notice)
     if (read.isRevocationGap) {
       // Before the cursor moves: what is read now is at least as new as the cursor.
       await onRevocationGap()

@@ -173,6 +173,11 @@ export class Fleet {
     home.inFlight--
   }
 
+  /** Requests of the tenant that are counted now. One whose home was forgotten meanwhile is not. */
+  inFlightOf(tenant: TenantId): number {
+    return this.#homes.get(tenant)?.inFlight ?? 0
+  }
+
   begin(replica: Replica): void {
     replica.inFlight++
     if (!replica.isOwn) this.#load.inFlight++

@@ -4,6 +4,7 @@ import { requireSafeRuntime } from '../lib/runtime.ts'
 import { TENANT_STATUSES, type TenantStatus } from '../tenant.ts'
 import type { BucketFlags, DbFlags, Streams } from './commands.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
+import type { HoldFlags } from './hold.ts'
 import type { IssuerFlags } from './issuer.ts'
 import type { Session } from './session.ts'
 
@@ -179,6 +180,28 @@ function makeProgram(streams: Streams, done: (code: ExitCode) => void): Command 
     .description('whether each secret of one tenant, or of all, opens; shows none')
     .action((name: string | undefined) =>
       act(async session => (await keys()).decryptCheck(session, name, streams)),
+    )
+
+  program
+    .command('hold <KEY|ID>')
+    .description('let all requests of a tenant wait, for half a minute unless told otherwise')
+    .option('--seconds <number>', 'at most 120; then they go on by themselves', wholeNumber)
+    .option('--reason <text>', 'kept beside the hold')
+    .action((name: string, flags: HoldFlags) =>
+      act(async session => {
+        const { holdTenant } = await import('./hold.ts')
+        return holdTenant(session, name, flags, streams)
+      }),
+    )
+
+  program
+    .command('release <KEY|ID>')
+    .description('end a hold; harmless when repeated')
+    .action((name: string) =>
+      act(async session => {
+        const { releaseTenant } = await import('./hold.ts')
+        return releaseTenant(session, name, streams)
+      }),
     )
 
   program

@@ -187,6 +187,13 @@ export const ERRORS = {
     check: 'Status of the tenant: provisioning or maintenance.',
     retryAfterS: 30,
   },
+  TENANT_HELD: {
+    status: 503,
+    blame: 'tenant',
+    message: 'This tenant is being moved at the moment.',
+    check: 'The table tenant_holds: who holds it, until when; HOLD_WAIT_MAX_MS, HELD_REQUESTS_MAX.',
+    retryAfterS: 5,
+  },
   TENANT_DATABASE_UNAVAILABLE: {
     status: 503,
     blame: 'tenant',
