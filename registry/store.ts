@@ -452,6 +452,16 @@ export class RegistryStore {
     return rows.map(row => ({ owner: String(row.id), ciphertext: String(row.ciphertext) }))
   }
 
+  /** Statements of one piece of work over one connection, all within the store's deadline. */
+  use<T>(work: (client: pg.ClientBase) => Promise<T>): Promise<T> {
+    return this.#perform(work)
+  }
+
+  /** The same in one transaction: what throws leaves nothing behind. */
+  transaction<T>(work: (client: pg.ClientBase) => Promise<T>): Promise<T> {
+    return this.#perform(client => inTransaction(client, () => work(client)))
+  }
+
   /** Waits for what runs, at most as long as a statement may take. */
   async close(): Promise<void> {
     await withDeadline(this.#pool.end(), this.#timeoutMs, () => new Error('late')).catch(() => {})
@@ -484,21 +494,10 @@ export class RegistryStore {
     values: readonly unknown[],
   ): Promise<readonly TenantRow[]> {
     if (allowSharedDatabase) return this.#query(text, values)
-    const place = `${host}:${port}/${name}`
-    return this.#perform(client =>
-      inTransaction(client, async () => {
-        await client.query(sql.LOCK_DATABASE, [place])
-        const found = await client.query<TenantRow>(sql.FIND_DATABASE_OWNER, [id, host, port, name])
-        const [owner] = found.rows
-        if (owner !== undefined && owner.id !== id) {
-          throw conflict(
-            `tenant ${owner.tenant_key} has the database ${place} already, and the two would share ` +
-              'their data; --allow-shared-database if that is meant',
-          )
-        }
-        return (await client.query<TenantRow>(text, [...values])).rows
-      }),
-    )
+    return this.transaction(async client => {
+      await requireFreeDatabase(client, id, { host, port, name })
+      return (await client.query<TenantRow>(text, [...values])).rows
+    })
   }
 
   #complain(row: TenantRow, error: unknown): void {
@@ -515,7 +514,7 @@ export class RegistryStore {
     return this.query(text, values)
   }
 
-  async #perform(work: Work): Promise<readonly TenantRow[]> {
+  async #perform<T>(work: Work<T>): Promise<T> {
     if (this.#statements >= STATEMENTS_MAX) {
       throw new Fault('REGISTRY_UNAVAILABLE', 'too many Registry statements at once')
     }
@@ -533,12 +532,12 @@ export class RegistryStore {
     }
   }
 
-  async #run(work: Work, progress: { readonly isLate: boolean }): Promise<readonly TenantRow[]> {
+  async #run<T>(work: Work<T>, progress: { readonly isLate: boolean }): Promise<T> {
     const client = await this.#pool.connect()
     let broken = false
     try {
       // Nobody waits for it any more: do not load a Registry that is slow as it is.
-      if (progress.isLate) return []
+      if (progress.isLate) throw new Fault('REGISTRY_UNAVAILABLE', 'late')
       return await work(client)
     } catch (error) {
       // A transaction that did not end by itself must not meet the next statement.
@@ -550,9 +549,31 @@ export class RegistryStore {
   }
 }
 
-type Work = (client: pg.PoolClient) => Promise<readonly TenantRow[]>
+type Work<T> = (client: pg.PoolClient) => Promise<T>
 
-async function inTransaction<T>(client: pg.PoolClient, work: () => Promise<T>): Promise<T> {
+/**
+ * In a transaction of `client`: takes the database for tenant `id` until its end.
+ *
+ * @throws Fault CONFLICT where another tenant has it
+ */
+export async function requireFreeDatabase(
+  client: pg.ClientBase,
+  id: TenantId,
+  { host, port, name }: Pick<NewDb, 'host' | 'port' | 'name'>,
+): Promise<void> {
+  const place = `${host}:${port}/${name}`
+  await client.query(sql.LOCK_DATABASE, [place])
+  const found = await client.query<TenantRow>(sql.FIND_DATABASE_OWNER, [id, host, port, name])
+  const [owner] = found.rows
+  if (owner !== undefined && owner.id !== id) {
+    throw conflict(
+      `tenant ${owner.tenant_key} has the database ${place} already, and the two would share ` +
+        'their data; --allow-shared-database if that is meant',
+    )
+  }
+}
+
+async function inTransaction<T>(client: pg.ClientBase, work: () => Promise<T>): Promise<T> {
   await client.query('BEGIN')
   try {
     const result = await work()

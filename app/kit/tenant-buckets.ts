@@ -1,11 +1,9 @@
-import { Agent as HttpAgent } from 'node:http'
-import { Agent as HttpsAgent } from 'node:https'
-import { S3Client } from '@aws-sdk/client-s3'
+import type { S3Client } from '@aws-sdk/client-s3'
 import type { BucketConnection } from '../../registry/connection.ts'
 import type { ContextClaims } from '../../registry/context.ts'
 import type { AddressPolicy } from '../../registry/lib/address.ts'
+import { makeBucketClient } from '../../registry/lib/bucket-client.ts'
 import { Fault } from '../../registry/lib/errors.ts'
-import { guardedLookup, requireAllowedLiteral } from '../../registry/lib/guarded-socket.ts'
 import { Breaker, type BreakerOptions } from './breaker.ts'
 import { bucketVerdict } from './bucket-error.ts'
 import { fingerprint } from './fingerprint.ts'
@@ -139,7 +137,7 @@ export class TenantBuckets {
       this.#remove(idle[0], idle[1])
     }
     return {
-      client: makeClient(place, this.#options),
+      client: makeBucketClient(place, this.#options),
       breaker: new Breaker(this.#options.breaker),
       lastFault: null,
       leases: 0,
@@ -166,47 +164,3 @@ function brokenFault({ breaker, lastFault }: Entry, nowMs: number): Fault {
     tenantFault: lastFault?.tenantFault,
   })
 }
-
-function makeClient(place: BucketConnection, options: BucketOptions): S3Client {
-  const { addressPolicy, socketsMax } = options
-  const hasKeys = place.access_key !== null && place.secret_key !== null
-  if (place.endpoint !== null) {
-    const endpoint = URL.parse(place.endpoint)
-    // The machine's own identity is for AWS itself, never for an endpoint that somebody typed.
-    if (endpoint === null || !/^https?:$/.test(endpoint.protocol) || !hasKeys) {
-      throw new Fault(
-        'TENANT_CONFIG_INVALID',
-        'bucket endpoint is no URL, or it comes without keys',
-      )
-    }
-    if (addressPolicy !== null) requireAllowedLiteral(addressPolicy, endpoint.hostname)
-  }
-  const agentOptions = {
-    keepAlive: true,
-    maxSockets: socketsMax,
-    ...(addressPolicy === null ? {} : { lookup: guardedLookup(addressPolicy) }),
-  }
-  return new S3Client({
-    region: place.region ?? 'us-east-1',
-    ...(place.endpoint === null ? {} : { endpoint: place.endpoint, forcePathStyle: true }),
-    // Without keys of its own a bucket is read by the identity of the machine (IAM role).
-    ...(place.access_key === null || place.secret_key === null
-      ? {}
-      : { credentials: { accessKeyId: place.access_key, secretAccessKey: place.secret_key } }),
-    maxAttempts: 2,
-    // Its warnings go to the console otherwise; what fails is in the access log with its reason.
-    logger: { trace: quiet, debug: quiet, info: quiet, warn: quiet, error: quiet },
-    // The default adds a checksum trailer in aws-chunked coding, which S3-like stores often refuse.
-    requestChecksumCalculation: 'WHEN_REQUIRED',
-    responseChecksumValidation: 'WHEN_REQUIRED',
-    followRegionRedirects: false,
-    requestHandler: {
-      connectionTimeout: options.connectMs,
-      socketTimeout: options.idleMs,
-      httpAgent: new HttpAgent(agentOptions),
-      httpsAgent: new HttpsAgent(agentOptions),
-    },
-  })
-}
-
-function quiet(): void {}

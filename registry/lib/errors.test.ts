@@ -12,7 +12,10 @@ t.test(
       t.equal(retryAfterS !== undefined, status === 429 || status === 503, `${code}: Retry-After`)
       t.ok(message.length > 0 && check.length > 0)
       if (status === 401)
-        t.match(code, /^(TOKEN_|TENANT_UNKNOWN|INVALID_CREDENTIALS|CONTEXT_INVALID)/)
+        t.match(
+          code,
+          /^(TOKEN_|TENANT_UNKNOWN|INVALID_CREDENTIALS|CONTEXT_INVALID|ADMIN_KEY_INVALID)/,
+        )
     }
   },
 )

@@ -173,6 +173,47 @@ export const ERRORS = {
     check: 'Unique values in the request.',
   },
 
+  // What an operator sent to the admin API.
+  ADMIN_KEY_INVALID: {
+    status: 401,
+    blame: 'client',
+    message: 'A valid admin key is required.',
+    check:
+      'ADMIN_API_KEY of the gateway, or whether the named key was revoked (CLI admin-key list).',
+  },
+  ADMIN_SCOPE_TOO_NARROW: {
+    status: 403,
+    blame: 'client',
+    message: 'This admin key may not do that.',
+    check: 'The scope of the key (CLI admin-key list): read, operate or own.',
+  },
+  ADMIN_LIMITED: {
+    status: 429,
+    blame: 'client',
+    message: 'Too many attempts with a wrong key. Try again later.',
+    check: 'Who tries keys: the address in the log lines of the admin API.',
+    retryAfterS: 1,
+  },
+  ADMIN_DISABLED: {
+    status: 503,
+    blame: 'platform',
+    message: 'The admin API has no key yet.',
+    check: 'Set ADMIN_API_KEY of the gateway, or make a key (CLI admin-key create).',
+    retryAfterS: 60,
+  },
+  PRECONDITION_FAILED: {
+    status: 412,
+    blame: 'client',
+    message: 'The tenant was changed since it was read.',
+    check: 'If-Match against the ETag of the tenant: someone else changed it (its audit says who).',
+  },
+  CONNECTION_TEST_FAILED: {
+    status: 422,
+    blame: 'client',
+    message: 'The connection details do not work.',
+    check: 'The message names the part; the database or bucket itself, as seen from the gateway.',
+  },
+
   // What a tenant is in.
   TENANT_SUSPENDED: {
     status: 403,

@@ -1,0 +1,58 @@
+import { randomUUID } from 'node:crypto'
+import { Fault } from '../lib/errors.ts'
+import { requireFreeDatabase } from '../store.ts'
+import type { TenantId } from '../tenant.ts'
+import type { TenantRow } from '../tenant-row.ts'
+import type { Actor } from './actor.ts'
+import { tellAudit } from './change.ts'
+import type { AdminDeps } from './deps.ts'
+import type { CreateInput } from './fields.ts'
+import { type TenantItem, tenantItem } from './item.ts'
+import { columnsOf, requireSound } from './merge.ts'
+import { requireWorking } from './probe.ts'
+import { type Columns, insertRow } from './row.ts'
+
+/**
+ * Registers a tenant whose database exists. Gateways serve it as soon as this resolves: the notice of its
+ * row makes them forget that it was unknown.
+ *
+ * @throws Fault VALIDATION_FAILED, CONNECTION_TEST_FAILED, CONFLICT where the key, the bucket or the
+ *   database is taken
+ */
+export async function createTenant(
+  deps: AdminDeps,
+  actor: Actor,
+  input: CreateInput,
+): Promise<TenantItem> {
+  const id = randomUUID() as string as TenantId
+  const { tenant_key: key, status, verify, allow_shared_database: isShared } = input
+  const columns: Columns = {
+    db_port: 5432,
+    mode: 'shared',
+    ...columnsOf(await deps.keyring(), id, input),
+    status,
+  }
+  requireSound({}, columns, deps)
+  if (verify) await requireWorking(deps, draft(id, key), columns)
+  const created = await deps.store.transaction(async client => {
+    await tellAudit(client, { actor, action: 'tenant.create' })
+    if (!isShared) {
+      const { db_host: host, db_name: name } = input
+      await requireFreeDatabase(client, id, { host, port: Number(columns.db_port), name })
+    }
+    return insertRow(client, id, key, columns)
+  })
+  const item = tenantItem(created)
+  if (item.problem === null) return item
+  // Nothing that passed the checks above leads here, but what was just made must not be half a tenant.
+  throw new Fault('INTERNAL', `tenant ${id} was created and cannot be served: ${item.problem}`)
+}
+
+/** A row as it stands before its first columns, for the test of its connections. */
+function draft(id: TenantId, key: string): TenantRow {
+  const now = new Date()
+  return {
+    ...{ id, tenant_key: key, limits: {}, config_version: 0, db_pool_max: null },
+    ...{ tokens_valid_after: null, created_at: now, updated_at: now },
+  }
+}

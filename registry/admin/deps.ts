@@ -1,0 +1,22 @@
+import type { Keyring } from '../envelope.ts'
+import type { AddressPolicy } from '../lib/address.ts'
+import type { Log } from '../lib/log.ts'
+import type { RegistryStore } from '../store.ts'
+
+/** What the service works with, in the gateway as in the command line. */
+export interface AdminDeps {
+  readonly store: RegistryStore
+  /** @throws KeyCheckError where the master key is not this Registry's */
+  keyring(): Promise<Keyring>
+  /** PEM of the CA of the tenant databases. */
+  readonly tenantCa: string | undefined
+  /** Where tenants' databases and buckets may be; null outside production: anywhere. */
+  readonly addressPolicy: AddressPolicy | null
+  /** The platform's own issuer, which no tenant can have. */
+  readonly platformIssuer: string | null
+  /** Keys of identity providers come over TLS alone. */
+  readonly isProduction: boolean
+  /** Days from a tenant's archiving until it may be deleted. */
+  readonly archiveGraceDays: number
+  readonly log: Log
+}
