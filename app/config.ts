@@ -124,7 +124,7 @@ const shape = {
   FILE_BYTES_MAX: int(1, 5 * GIB, 5 * GIB),
   STREAMS_MAX: int(1, 1_000_000, 10_000),
   STREAMS_PER_TENANT_MAX: int(1, 1_000_000, 1000),
-  DRAIN_NOTICE_MS: int(0, 120_000, 1000),
+  DRAIN_NOTICE_MS: int(0, 120_000, 2500),
   DRAIN_TIMEOUT_MS: int(100, 600_000, 30_000),
   MASTER_ENCRYPTION_KEY: z.string().optional(),
 } as const

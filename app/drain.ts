@@ -1,11 +1,18 @@
 /** Whether this replica is on its way out, and who has something to close before it is. */
 export class Drain {
   #isDraining = false
+  #isClosing = false
   readonly #closers = new Set<() => void>()
   #onEmpty: () => void = () => {}
 
+  /** Not ready; whoever does not know yet is served all the same. */
   get isDraining(): boolean {
     return this.#isDraining
+  }
+
+  /** Streams are being closed: a new one would be cut at once. */
+  get isClosing(): boolean {
+    return this.#isClosing
   }
 
   /** Streams that last as long as their client likes. Returns the function that forgets the closer. */
@@ -24,6 +31,7 @@ export class Drain {
 
   /** Asks all streams to close; resolves when they have, or after `ms`. */
   closeStreams(ms: number): Promise<void> {
+    this.#isClosing = true
     return new Promise(resolve => {
       const timer = setTimeout(resolve, ms)
       this.#onEmpty = () => {

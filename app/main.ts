@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import type { Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, Server as Listener } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { withDeadline } from '../registry/lib/deadline.ts'
 import { onTermination, runMain } from '../registry/lib/lifecycle.ts'
@@ -11,6 +11,12 @@ import { type AppServer, makeAdminServer, makeAppServer } from './server.ts'
 
 /** How long WebSockets and event streams get to say goodbye. */
 const STREAM_CLOSE_MS = 1500
+/**
+ * How long idle connections stay open behind the closed listener: a request that is on its way over one
+ * meets an answer with `Connection: close` and not a reset, after which a POST could not be sent again.
+ */
+const IDLE_GRACE_MS = 1000
+const IDLE_SWEEP_MS = 100
 
 requireSafeRuntime()
 runMain(async () => {
@@ -38,7 +44,10 @@ runMain(async () => {
   )
 })
 
-/** Not ready first, then streams, then no new connections, then requests in flight, then the pools. */
+/**
+ * Not ready first, then streams, then no new connections, then each connection with its next answer,
+ * then the pools.
+ */
 async function stop(
   { app, drain }: AppServer,
   admin: Server,
@@ -47,16 +56,27 @@ async function stop(
 ): Promise<void> {
   const deadline = Date.now() + drainMs
   drain.start()
-  // So that the gateway's health check sees it before connections are refused.
+  // So that the gateway's health check sees it, and nobody is left who would be refused or cut.
   await delay(Math.min(noticeMs, drainMs / 2))
   await drain.closeStreams(STREAM_CLOSE_MS)
-  const isClosed = app.close()
-  await settleWithin(isClosed, deadline - Date.now())
-  app.server.closeAllConnections()
+  await closeListener(app.server, deadline)
   // Its last step ends the pools.
-  await settleWithin(isClosed, 2000)
+  await settleWithin(app.close(), 2000)
   admin.close()
   admin.closeAllConnections()
+}
+
+/** Resolves when all connections are gone, the last ones by force at the deadline. */
+async function closeListener(server: Server, deadline: number): Promise<void> {
+  const isEmpty = once(server, 'close')
+  // The listener alone: since Node 19 http.Server's own close() cuts idle connections too.
+  Listener.prototype.close.call(server)
+  await settleWithin(isEmpty, Math.min(IDLE_GRACE_MS, deadline - Date.now()))
+  // Again and again: a long answer may have begun before its head could say that it is the last.
+  const sweep = setInterval(() => server.closeIdleConnections(), IDLE_SWEEP_MS)
+  await settleWithin(isEmpty, deadline - Date.now())
+  clearInterval(sweep)
+  server.closeAllConnections()
 }
 
 async function settleWithin(work: Promise<unknown>, ms: number): Promise<void> {

@@ -1,5 +1,6 @@
 import cluster from 'node:cluster'
 import type { AddressInfo } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import type { Log } from '../registry/lib/log.ts'
 import { Child, type StopOrder } from './cluster-child.ts'
@@ -12,6 +13,8 @@ export interface PrimaryOptions {
   /** The public port; 0 lets the system choose one for all. */
   readonly port: number
   readonly drainTimeoutMs: number
+  /** Not ready for so long before the first worker goes. */
+  readonly drainNoticeMs: number
   readonly log: Log
   /** No worker can start, and none ever has: the reason, once. */
   readonly onFatal: (error: Error) => void
@@ -134,10 +137,13 @@ export class Primary {
   async stop(): Promise<void> {
     this.#isStopping = true
     if (this.#refill !== null) clearTimeout(this.#refill)
-    const { drainTimeoutMs } = this.#options
-    const order = { drainMs: drainMsOf(drainTimeoutMs), idleGraceMs: 0 }
+    const { drainTimeoutMs, drainNoticeMs } = this.#options
+    const noticeMs = Math.min(drainNoticeMs, drainTimeoutMs / 2)
+    await delay(noticeMs)
+    const leftMs = drainTimeoutMs - noticeMs
+    const order = { drainMs: drainMsOf(leftMs), idleGraceMs: IDLE_GRACE_MS, killMs: leftMs + 500 }
     // A worker that is being replaced is already draining, and keeps its own deadline.
-    for (const child of this.#children) child.stop({ ...order, killMs: drainTimeoutMs + 500 })
+    for (const child of this.#children) child.stop(order)
     await Promise.all([...this.#children].map(({ gone }) => gone))
     if (this.#beat !== null) clearInterval(this.#beat)
   }

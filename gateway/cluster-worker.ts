@@ -3,7 +3,13 @@ import { exitOnDefect } from '../registry/lib/lifecycle.ts'
 import type { Log } from '../registry/lib/log.ts'
 import type { ToPrimary, ToWorker } from './cluster-messages.ts'
 import type { GatewayConfig } from './config.ts'
-import { type Gateway, startGateway } from './gateway.ts'
+import { type DrainPauses, type Gateway, startGateway } from './gateway.ts'
+
+/**
+ * How long idle client connections stay open in a drain: a request that is on its way over one meets
+ * an answer with `Connection: close` and not a closed connection.
+ */
+export const IDLE_GRACE_MS = 1000
 
 /**
  * A gateway as one of several: it does as its primary says, listens on nothing but the public port, and
@@ -19,7 +25,7 @@ export async function runWorker(worker: Worker, config: GatewayConfig, log: Log)
   const toldToListen = Promise.withResolvers<number>()
   const started = Promise.withResolvers<Extract<ToWorker, { type: 'start' }>>()
 
-  const stop = async (drainMs: number, idleGraceMs: number) => {
+  const stop = async (drainMs: number, pauses: DrainPauses) => {
     if (isStopping) return
     isStopping = true
     setTimeout(() => {
@@ -29,13 +35,13 @@ export async function runWorker(worker: Worker, config: GatewayConfig, log: Log)
     void tell({ type: 'draining' })
     // One that does not listen yet has nothing to lose.
     if (gateway !== null) {
-      await gateway.stop(drainMs, idleGraceMs)
+      await gateway.stop(drainMs, pauses)
       await tell({ type: 'figures', figures: await gateway.metrics.getMetricsAsJSON() })
     }
     process.exit(0)
   }
-  const stopOrExit = (drainMs: number, idleGraceMs: number) => {
-    stop(drainMs, idleGraceMs).catch(error => {
+  const stopOrExit = (drainMs: number, pauses: DrainPauses = { idleGraceMs: IDLE_GRACE_MS }) => {
+    stop(drainMs, pauses).catch(error => {
       log.error({ err: error }, 'stop failed')
       process.exit(1)
     })
@@ -51,7 +57,7 @@ export async function runWorker(worker: Worker, config: GatewayConfig, log: Log)
         return void tell({ type: 'figures', figures })
       }
       case 'stop':
-        return stopOrExit(message.drainMs, message.idleGraceMs)
+        return stopOrExit(message.drainMs, { idleGraceMs: message.idleGraceMs })
     }
   }
   process.on('message', (message: ToWorker) => {
@@ -61,12 +67,12 @@ export async function runWorker(worker: Worker, config: GatewayConfig, log: Log)
     // Else node:cluster ends the process at once, and what is in flight with it.
     worker.exitedAfterDisconnect = true
     if (!isStopping) log.error('the primary is gone, stopping')
-    stopOrExit(drainMs, 0)
+    stopOrExit(drainMs)
   })
   // A terminal and some supervisors signal the whole group: the primary gets it too, and decides.
   process.on('SIGINT', () => {})
   process.on('SIGHUP', () => {})
-  process.on('SIGTERM', () => stopOrExit(drainMs, 0))
+  process.on('SIGTERM', () => stopOrExit(drainMs))
 
   const { port, listen, ticketKeys } = await started.promise
   if (listen === 'at once') toldToListen.resolve(port)

@@ -98,6 +98,7 @@ const ENV = {
   UPSTREAM_CONNECTIONS_MAX: int(1, 65_536, 256),
   UPSTREAM_TENANT_SHARE_PERCENT: int(1, 100, 80),
   DRAIN_TIMEOUT_MS: int(0, 3_600_000, 30_000),
+  DRAIN_NOTICE_MS: int(0, 120_000, 1000),
 } as const
 
 export type GatewayConfig = ReturnType<typeof readEnv<typeof ENV>>

@@ -35,12 +35,23 @@ export interface ForwardOptions {
   /**
    * Has `cut` called when the exchange's token or tenant may no longer be served.
    *
+   * @param goAway ends an event stream when this process leaves; null: an answer that ends by itself
    * @returns to be called when the answer ended
    */
-  readonly guardStream: (exchange: Exchange, cut: () => void) => () => void
+  readonly guardStream: (
+    exchange: Exchange,
+    cut: () => void,
+    goAway: (() => void) | null,
+  ) => () => void
   /** A tenant's database or bucket refused what its context says: it may have changed since it was read. */
   readonly suspect: (tenant: Tenant, nowMs: number) => void
 }
+
+/**
+ * From here on an answer is looked after like an event stream. Shorter ones are not worth it: a reader so
+ * slow that one of them lasts is cut by the write time-out.
+ */
+const GUARDED_FROM_BYTES = 1024 * 1024
 
 /** Ends an exchange: with a failure, or null when the answer is complete or the client left. */
 export type Finish = (exchange: Exchange, error: unknown) => void
@@ -82,7 +93,7 @@ class Forwarding implements UpstreamSink, ReplyListener {
   #home: Home | null = null
   #replica: Replica | null = null
   #call: UpstreamCall | null = null
-  /** Set while an event stream runs. */
+  /** Set while an event stream or a long answer runs. */
   #unguard: (() => void) | null = null
   #isOver = false
 
@@ -147,7 +158,7 @@ class Forwarding implements UpstreamSink, ReplyListener {
     const headers = cleanResponseHeaders(raw, cors.isOn)
     headers.push('x-request-id', exchange.requestId, ...cors.fields(exchange))
     exchange.reply.writeHead(status, headers, length, isBodyless)
-    if (length === null && !isBodyless && isEventStream(raw)) this.#guard()
+    if (length === null && !isBodyless && isEventStream(raw)) this.#guard(() => this.#goAway())
   }
 
   #noteAnswer(status: number, raw: readonly string[]): void {
@@ -167,8 +178,10 @@ class Forwarding implements UpstreamSink, ReplyListener {
   }
 
   onBytes(chunk: Buffer): void {
-    this.#exchange.bytesOut += chunk.length
-    if (!this.#exchange.reply.write(chunk)) this.#call?.pause()
+    const exchange = this.#exchange
+    exchange.bytesOut += chunk.length
+    if (exchange.bytesOut > GUARDED_FROM_BYTES && this.#unguard === null) this.#guardLong()
+    if (!exchange.reply.write(chunk)) this.#call?.pause()
   }
 
   onEnd(): void {
@@ -206,9 +219,23 @@ class Forwarding implements UpstreamSink, ReplyListener {
     this.#end(null)
   }
 
-  /** Other answers end by themselves; this one may outlive what it was admitted by. */
-  #guard(): void {
-    this.#unguard = this.#options.guardStream(this.#exchange, () => this.#cut())
+  /** It may outlive what it was admitted by. */
+  #guard(goAway: (() => void) | null): void {
+    this.#unguard = this.#options.guardStream(this.#exchange, () => this.#cut(), goAway)
+  }
+
+  #guardLong(): void {
+    // The answer to a logout outlives its own token.
+    if ((this.#exchange.route as Route).revokes) this.#unguard = () => {}
+    else this.#guard(null)
+  }
+
+  /** A whole chunked body: whoever reads events drops half of one at its end (HTML section 9.2.6). */
+  #goAway(): void {
+    if (this.#isOver) return
+    this.#call?.abort()
+    this.#exchange.reply.end()
+    this.#end(null)
   }
 
   #cut(): void {

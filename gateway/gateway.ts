@@ -51,12 +51,19 @@ export interface Gateway {
   readonly whyNotReady: () => string | null
   /** Looks at the files of TLS now; does nothing where there are none. */
   reloadCertificates(): Promise<void>
+  /** Not ready, then no new connection; requests in flight have `drainMs` to end. */
+  stop(drainMs: number, pauses?: DrainPauses): Promise<void>
+}
+
+/** Parts of the drain's time, in milliseconds; 0 where absent. */
+export interface DrainPauses {
+  /** Not ready, and new connections are served all the same: balancers see it before one is refused. */
+  readonly noticeMs?: number
   /**
-   * Not ready first, then no new connection; requests in flight have `drainMs` to end. Idle clients are
-   * let go after `idleGraceMs` (default 0) of that: until then each gets one more answer, with which
-   * its connection ends, so that a request that crosses the end of its connection is rare.
+   * Idle clients are let go after it: until then each gets one more answer, with which its connection
+   * ends, so that a request that crosses the end of its connection is rare.
    */
-  stop(drainMs: number, idleGraceMs?: number): Promise<void>
+  readonly idleGraceMs?: number
 }
 
 export interface GatewayHooks {
@@ -177,7 +184,7 @@ export async function startGateway(
   // Production connects to a tenant's own deployment only where a tenant may have one.
   const ownAddresses = config.NODE_ENV === 'production' ? config.TENANT_ADDRESS_ALLOW : null
   const ownClient = makeUpstreamClient(config, wheel, ownAddresses)
-  const running = await startFleet(fleetConfig(config, log), makeCheckClient(config, wheel))
+  const running = await startFleet(fleetConfig(config, log), makeCheckClient(config, wheel), client)
   const { fleet } = running
   const held = openHolds({ config, store, membership, wheel, fleet, sockets, tenants: cache, log })
   const { holds } = held
@@ -350,13 +357,19 @@ export async function startGateway(
     whyNotReady: () =>
       isDraining ? 'draining' : isOpen ? null : 'the Registry was not reached yet',
     reloadCertificates: async () => certificates?.reload(),
-    async stop(drainMs, idleGraceMs = 0) {
+    async stop(drainMs, { noticeMs = 0, idleGraceMs = 0 } = {}) {
       isDraining = true
-      certificates?.close()
       const deadline = performance.now() + drainMs
-      const drained = ingress.drain(drainMs, idleGraceMs)
-      if (idleGraceMs > 0) await Promise.race([drained, delay(Math.min(idleGraceMs, drainMs))])
-      while (inFlight > sockets.count && performance.now() < deadline) await delay(DRAIN_POLL_MS)
+      const leftMs = () => Math.max(0, deadline - performance.now())
+      if (noticeMs > 0) await delay(Math.min(noticeMs, drainMs / 2))
+      certificates?.close()
+      const drained = ingress.drain(leftMs(), idleGraceMs)
+      if (idleGraceMs > 0) await Promise.race([drained, delay(Math.min(idleGraceMs, leftMs()))])
+      while (inFlight > 0 && leftMs() > 0) {
+        // Not once: one that was admitted before may be spliced only now.
+        sockets.goAway()
+        await delay(DRAIN_POLL_MS)
+      }
       sockets.close()
       await drained
       overload.stop()

@@ -23,6 +23,7 @@ function setUp() {
         abort: () => acts.push('abort'),
       }
     },
+    closeIdle() {},
     close: async () => {},
   }
   const world = {

@@ -4,16 +4,10 @@ import { onTermination, runMain } from '../registry/lib/lifecycle.ts'
 import { bufferedStdout, type Log, makeLog, sharedStdout } from '../registry/lib/log.ts'
 import { requireSafeRuntime } from '../registry/lib/runtime.ts'
 import { Primary } from './cluster-primary.ts'
-import { giveUp, runWorker } from './cluster-worker.ts'
+import { giveUp, IDLE_GRACE_MS, runWorker } from './cluster-worker.ts'
 import { type GatewayConfig, readGatewayConfig } from './config.ts'
 import { startGateway } from './gateway.ts'
 import { startInternal } from './internal.ts'
-
-/**
- * How long idle client connections stay open in a drain: a request that is on its way over one meets
- * an answer with `Connection: close` and not a closed connection.
- */
-const IDLE_GRACE_MS = 1000
 
 runMain(async () => {
   const { worker } = cluster
@@ -60,7 +54,10 @@ async function runAlone(config: GatewayConfig, log: Log): Promise<void> {
   }
   // The supervisor's deadline is a second later: what is left to do after the drain fits into it.
   onTermination(log, config.DRAIN_TIMEOUT_MS, async () => {
-    await gateway.stop(Math.max(0, config.DRAIN_TIMEOUT_MS - 1000), IDLE_GRACE_MS)
+    await gateway.stop(Math.max(0, config.DRAIN_TIMEOUT_MS - 1000), {
+      noticeMs: config.DRAIN_NOTICE_MS,
+      idleGraceMs: IDLE_GRACE_MS,
+    })
     internal.close()
   })
 }
@@ -70,6 +67,7 @@ async function runPrimary(config: GatewayConfig, log: Log): Promise<void> {
     workers: config.GATEWAY_WORKERS,
     port: config.PORT,
     drainTimeoutMs: config.DRAIN_TIMEOUT_MS,
+    drainNoticeMs: config.DRAIN_NOTICE_MS,
     log,
     onFatal,
   })

@@ -14,11 +14,12 @@ export interface SocketToken {
 }
 
 interface OpenSocket {
-  /** Milliseconds since the epoch; Infinity where the token carries none. */
+  /** When it is cut, in milliseconds since the epoch; Infinity: not by the clock. */
   readonly expiresAtMs: number
   readonly issuedAtMs: number
   readonly token: SocketToken
   readonly cut: () => void
+  readonly goAway: (() => void) | null
 }
 
 export function socketTokenOf(exchange: Exchange): SocketToken {
@@ -30,8 +31,8 @@ export function socketTokenOf(exchange: Exchange): SocketToken {
 const SWEEP_MS = 500
 
 /**
- * What stays open after it was admitted, by tenant: the sockets of handshakes and splices, and event
- * streams. Suspension, revocation and token expiry so reach them (fault matrix).
+ * What stays open after it was admitted, by tenant: the sockets of handshakes and splices, event
+ * streams, and long answers. Suspension, revocation and token expiry so reach them (fault matrix).
  */
 export class OpenSockets {
   readonly #byTenant = new Map<TenantId, Set<OpenSocket>>()
@@ -43,6 +44,7 @@ export class OpenSockets {
     this.#timer.unref()
   }
 
+  /** Sockets and event streams, which last as long as their client likes. */
   get count(): number {
     return this.#count
   }
@@ -59,17 +61,26 @@ export class OpenSockets {
     return this.#byTenant.get(tenant)?.size ?? 0
   }
 
-  /** @returns to be called when the socket closed */
-  add(tenant: TenantId, token: SocketToken, cut: () => void): () => void {
+  /**
+   * @param goAway ends it properly because this process leaves, and may be called more than once; null: an
+   *   answer, which ends by itself, is waited for, and may outlast its token's expiry
+   * @returns to be called when the socket closed
+   */
+  add(
+    tenant: TenantId,
+    token: SocketToken,
+    cut: () => void,
+    goAway: (() => void) | null,
+  ): () => void {
     const { expiresAtS, issuedAtS } = token
-    const expiresAtMs = expiresAtS === null ? Infinity : expiresAtS * 1000
-    const socket = { expiresAtMs, issuedAtMs: issuedAtS * 1000, token, cut }
+    const expiresAtMs = expiresAtS === null || goAway === null ? Infinity : expiresAtS * 1000
+    const socket = { expiresAtMs, issuedAtMs: issuedAtS * 1000, token, cut, goAway }
     const sockets = this.#byTenant.get(tenant) ?? new Set()
     this.#byTenant.set(tenant, sockets.add(socket))
-    this.#count++
+    if (goAway !== null) this.#count++
     return () => {
       if (!sockets.delete(socket)) return
-      this.#count--
+      if (goAway !== null) this.#count--
       if (sockets.size === 0 && this.#byTenant.get(tenant) === sockets) {
         this.#byTenant.delete(tenant)
       }
@@ -83,10 +94,24 @@ export class OpenSockets {
     }
   }
 
+  /** Cuts sockets and event streams, whose end nobody would wait for; answers go on. */
+  cutLasting(tenant: TenantId): void {
+    for (const { cut, goAway } of [...(this.#byTenant.get(tenant) ?? [])]) {
+      if (goAway !== null) cut()
+    }
+  }
+
   /** Cuts those whose token `isRefused`. */
   cutTokens(tenant: TenantId, isRefused: (token: SocketToken) => boolean): void {
     for (const { token, cut } of [...(this.#byTenant.get(tenant) ?? [])]) {
       if (isRefused(token)) cut()
+    }
+  }
+
+  /** Asks all that would last to end; what comes later has to be asked again. */
+  goAway(): void {
+    for (const sockets of [...this.#byTenant.values()]) {
+      for (const { goAway } of [...sockets]) goAway?.()
     }
   }
 

@@ -24,8 +24,13 @@ export interface Recheck {
    * admitted. `cut` is called later or never.
    */
   opened(exchange: Exchange, cut: () => void): void
-  /** Keeps an event stream among the sockets, and looks at it at once. @returns to be called when it ended */
-  guard(exchange: Exchange, cut: () => void): () => void
+  /**
+   * Keeps an answer among the sockets, and looks at it at once.
+   *
+   * @param goAway see `OpenSockets.add`
+   * @returns to be called when it ended
+   */
+  guard(exchange: Exchange, cut: () => void, goAway: (() => void) | null): () => void
 }
 
 export function makeRecheck({ tenants, sockets, isRevoked, log }: RecheckOptions): Recheck {
@@ -68,9 +73,9 @@ export function makeRecheck({ tenants, sockets, isRevoked, log }: RecheckOptions
   return {
     tenant: id => void recheckTenant(id),
     opened,
-    guard(exchange, cut) {
+    guard(exchange, cut, goAway) {
       const { id } = exchange.tenant as Tenant
-      const forget = sockets.add(id, socketTokenOf(exchange), cut)
+      const forget = sockets.add(id, socketTokenOf(exchange), cut, goAway)
       opened(exchange, cut)
       return forget
     },

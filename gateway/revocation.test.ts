@@ -364,10 +364,11 @@ t.test(
     const cut: string[] = []
     const open = (name: string, tenant: TenantId, expiresAtS: number) => {
       const token = { tokenId: name, issuedAtS: nowS - 60, expiresAtS, issuer: null }
-      const forget = sockets.add(tenant, token, () => {
+      const onCut = () => {
         cut.push(name)
         forget()
-      })
+      }
+      const forget = sockets.add(tenant, token, onCut, () => {})
     }
     const learn = (tenantId: TenantId, from: number, to: number) => {
       for (let i = from; i < to; i++) {

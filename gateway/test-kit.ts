@@ -53,6 +53,7 @@ export async function startWorld(): Promise<World> {
     DRAIN_TIMEOUT_MS: '5000',
     // Upstreams here are mostly raw sockets that take each connection for a request of the test.
     HEALTH_PATH: 'off',
+    DRAIN_NOTICE_MS: '0',
   }
   const migrated = await run(process.execPath, ['migrations/registry-migrate.ts'], MIGRATE_MS, {
     cwd: ROOT,

@@ -16,6 +16,7 @@ import { type Finish, upstreamHeaders } from './forward.ts'
 import type { TrustedProxies } from './forwarded.ts'
 import { type OpenSockets, socketTokenOf } from './open-sockets.ts'
 import { cleanResponseHeaders } from './upstream/response-head.ts'
+import { FrameBoundaries, GOING_AWAY_FRAME } from './websocket-frames.ts'
 
 export interface UpgradeOptions {
   readonly fleet: Fleet
@@ -34,6 +35,8 @@ export interface UpgradeOptions {
   readonly log: Log
 }
 
+/** From asking a client to close until its socket is cut. */
+const GOODBYE_MS = 1000
 /** A refusal's body longer than this is cut. */
 const REFUSAL_BYTES_MAX = 64 * 1024
 
@@ -101,6 +104,9 @@ class Upgrading {
   #replica: Replica | null = null
   #proxyReq: ClientRequest | null = null
   #upstreamSocket: Socket | null = null
+  /** Of what the replica sends. */
+  readonly #frames = new FrameBoundaries()
+  #isLeaving = false
   #isOver = false
 
   constructor(
@@ -128,6 +134,7 @@ class Upgrading {
       (exchange.tenant as Tenant).id,
       socketTokenOf(exchange),
       () => this.#cut(),
+      () => this.#goAway(),
     )
   }
 
@@ -188,7 +195,11 @@ class Upgrading {
     this.#stopWatching()
     this.#upstreamSocket = upstreamSocket
     upstreamSocket.on('error', () => {})
-    upstreamSocket.on('close', () => this.#end(null))
+    upstreamSocket.on('close', () => {
+      if (!this.#isLeaving) this.#end(null)
+    })
+    // Beside http-proxy's pipe, and seen before it is passed on.
+    upstreamSocket.on('data', chunk => this.#onFrames(chunk))
     if (this.#isOver) return void upstreamSocket.destroy()
     const exchange = this.#exchange
     exchange.status = 101
@@ -221,6 +232,40 @@ class Upgrading {
       exchange.reply.send(exchange.status, [...headers, 'x-request-id', exchange.requestId], body)
       this.#end(null)
     })
+  }
+
+  #onFrames(chunk: Buffer): void {
+    if (!this.#isLeaving) return this.#frames.take(chunk)
+    if (this.#socket.writableEnded) return
+    const length = this.#frames.takeFrame(chunk)
+    const hasRoom = this.#socket.write(chunk.subarray(0, length))
+    if (this.#frames.isBetweenFrames) return this.#sayGoodbye()
+    if (hasRoom) return
+    this.#upstreamSocket?.pause()
+    this.#socket.once('drain', () => this.#upstreamSocket?.resume())
+  }
+
+  /**
+   * This process leaves: the client is told by a Close frame, behind the frame that is under way. The
+   * replica sees its client gone; what the client sends after this was never to arrive.
+   */
+  #goAway(): void {
+    const upstreamSocket = this.#upstreamSocket
+    if (this.#isLeaving || this.#isOver) return
+    if (upstreamSocket === null) return this.#end(new Fault('SHUTTING_DOWN', 'draining'))
+    this.#isLeaving = true
+    setTimeout(() => this.#cut(), GOODBYE_MS).unref()
+    upstreamSocket.unpipe(this.#socket)
+    this.#socket.unpipe(upstreamSocket)
+    this.#socket.resume()
+    if (this.#frames.isBetweenFrames) this.#sayGoodbye()
+    else upstreamSocket.resume()
+  }
+
+  #sayGoodbye(): void {
+    this.#upstreamSocket?.pause()
+    // Its own Close frame and the end of its side are read and dropped, then it is closed.
+    this.#socket.end(GOING_AWAY_FRAME)
   }
 
   /** Ends both sides without an answer. */

@@ -26,7 +26,7 @@ export function eventRoutes(
     '/api/events',
     reading(async (scope, _request, reply) => {
       const user = requireUser(scope.principal)
-      if (drain.isDraining) throw new Fault('SHUTTING_DOWN', 'draining')
+      if (drain.isClosing) throw new Fault('SHUTTING_DOWN', 'draining')
       if (streams >= streamsMax) throw new Fault('TENANT_UNAVAILABLE', 'too many event streams')
       const { raw } = reply
       const send = (event: string, data: unknown) => {

@@ -57,7 +57,7 @@ export async function socketRoutes(
     if (!request.ws) {
       throw new Fault('BAD_REQUEST', 'not an upgrade', { publicMessage: 'WebSocket expected.' })
     }
-    if (drain.isDraining) throw new Fault('SHUTTING_DOWN', 'draining')
+    if (drain.isClosing) throw new Fault('SHUTTING_DOWN', 'draining')
     const ofTenant = perTenant.get(admitted.claims.tid) ?? 0
     if (sockets >= options.socketsMax || ofTenant >= options.perTenantMax) {
       throw new Fault('TENANT_UNAVAILABLE', 'too many WebSockets')

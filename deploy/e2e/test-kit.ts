@@ -147,7 +147,14 @@ async function build(
   plantKeys(leaks, keys, demo)
   // All levels: what is written at the lowest must hold no secret either.
   const LOG_LEVEL = 'trace'
-  const base = { PATH: process.env.PATH, HOST: '127.0.0.1', PORT: '0', ADMIN_PORT: '0', LOG_LEVEL }
+  const base = {
+    PATH: process.env.PATH,
+    HOST: '127.0.0.1',
+    PORT: '0',
+    ADMIN_PORT: '0',
+    LOG_LEVEL,
+    DRAIN_NOTICE_MS: '100',
+  }
   const secrets = {
     JWT_SECRET_ACCESS_TOKEN: keys.jwtAccess,
     JWT_SECRET_REFRESH_TOKEN: keys.jwtRefresh,
@@ -169,7 +176,6 @@ async function build(
       ...secrets,
       TENANT_CONTEXT_PUBLIC_KEYS: publicKeys(keys),
       TENANT_CONTEXT_ENCRYPTION_KEY: keys.contextContent,
-      DRAIN_NOTICE_MS: '100',
       ...options.appEnv,
       ...env,
     })

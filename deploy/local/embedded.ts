@@ -126,6 +126,8 @@ function baseEnv(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return {
     ...Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== undefined)),
     NODE_ENV: env.NODE_ENV || 'development',
+    // Nobody balances between one gateway, and the app ends after it.
+    DRAIN_NOTICE_MS: '0',
     LOG_LEVEL: env.LOG_LEVEL || 'info',
     HOST: '127.0.0.1',
     // Databases and buckets of the demo are on this machine, which production refuses by default.

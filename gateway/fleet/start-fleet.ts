@@ -42,10 +42,12 @@ export interface RunningFleet {
  * Membership, choice and health together; resolves when the members are known.
  *
  * @param checkClient for the active checks alone, with time-outs of theirs; closed by `stop`
+ * @param traffic whose idle connections to a replica that is not ready are closed
  */
 export async function startFleet(
   config: FleetConfig,
   checkClient: UpstreamClient,
+  traffic: Pick<UpstreamClient, 'closeIdle'>,
 ): Promise<RunningFleet> {
   const { log } = config
   const members = new Members(config.upstreams, log)
@@ -67,7 +69,10 @@ export async function startFleet(
           client: checkClient,
           path: config.healthPath,
           intervalMs: config.healthIntervalMs,
-          onChange: () => fleet.refresh(Date.now()),
+          onChange(replica) {
+            fleet.refresh(Date.now())
+            if (!replica.isReady) traffic.closeIdle(replica.origin)
+          },
           log,
         })
   checks?.start()

@@ -40,12 +40,12 @@ export function openHolds(options: OpenHoldsOptions): OpenHolds {
     waitMaxMs: config.HOLD_WAIT_MAX_MS,
     waitersMax: config.HELD_REQUESTS_MAX,
     waitersPerTenantMax: config.HELD_REQUESTS_PER_TENANT_MAX,
-    // Event streams count twice; only whether it is none matters.
+    // Event streams and long answers count twice; only whether it is none matters.
     inFlight: tenant => fleet.inFlightOf(tenant) + sockets.countOf(tenant),
     onHold(tenantId) {
       log.info({ tenantId }, 'tenant is held')
       // The app may write for them at any time, and nobody waits for their end. Clients connect anew, and wait then.
-      sockets.cutTenant(tenantId)
+      sockets.cutLasting(tenantId)
     },
     onProgress: (holdId, inFlight, restMs) => acks.tell(holdId, inFlight, restMs),
     onOver(tenantId) {

@@ -533,6 +533,27 @@ t.test('close ends idle connections at once and the others after their call', as
   t.equal(client.connectionCount(), 0)
 })
 
+t.test('no connection to a replica that leaves is kept, until it is called again', async t => {
+  const held: Socket[] = []
+  const { ask, fetch, client, origin, upstream } = await pair(t, (socket, nth) => {
+    socket.on('data', () => (nth === 0 ? held.push(socket) : socket.write(OK)))
+  })
+  const slow = ask()
+  await until(() => held.length === 1)
+  await fetch()
+  t.equal(client.connectionCount(origin), 2)
+  client.closeIdle(origin)
+  await until(() => upstream.sockets.size === 1)
+  held[0]?.write(OK)
+  await slow.recorder.done
+  t.equal(slow.recorder.body, 'ok', 'the call under way got its answer')
+  t.equal(client.connectionCount(origin), 0)
+  t.equal((await fetch()).body, 'ok')
+  t.equal((await fetch()).body, 'ok')
+  t.equal(client.connectionCount(origin), 1, 'kept again')
+  client.closeIdle('http://127.0.0.1:1')
+})
+
 t.test('a pool that loses its last dead connection as a call comes stays known', async t => {
   const sockets: Socket[] = []
   const onSocket = (message: unknown) => sockets.push((message as { socket: Socket }).socket)

@@ -86,6 +86,10 @@ export class Http1UpstreamClient implements UpstreamClient, PoolHost {
     return call
   }
 
+  closeIdle(origin: string): void {
+    this.#pools.get(origin)?.closeIdle()
+  }
+
   close(): Promise<void> {
     this.#isClosing = true
     for (const pool of [...this.#pools.values()]) pool.closeIdle()

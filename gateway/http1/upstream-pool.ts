@@ -47,6 +47,8 @@ export class OriginPool implements ConnectionHost {
   readonly #address: UpstreamAddress
   readonly #idle: UpstreamConnection[] = []
   readonly #all = new Set<UpstreamConnection>()
+  /** The replica leaves: until somebody calls it again no connection is kept. */
+  #isLeft = false
   /** In order of arrival, each with its deadline. */
   readonly #queue = new Map<Http1Call, Alarm>()
 
@@ -77,6 +79,7 @@ export class OriginPool implements ConnectionHost {
   }
 
   dispatch(call: Http1Call): void {
+    this.#isLeft = false
     for (;;) {
       const connection = this.#idle.pop()
       if (connection === undefined) break
@@ -88,14 +91,16 @@ export class OriginPool implements ConnectionHost {
     else process.nextTick(failCall, call, unsent('queue', 'connection queue full'))
   }
 
+  /** Those in use follow when their call has ended. */
   closeIdle(): void {
+    this.#isLeft = true
     for (const connection of this.#idle.splice(0)) connection.cut()
   }
 
   onFree(connection: UpstreamConnection): void {
     const next = this.#takeQueued()
     if (next !== null) connection.start(next)
-    else if (this.#host.isClosing) connection.cut()
+    else if (this.#host.isClosing || this.#isLeft) connection.cut()
     else this.#idle.push(connection)
   }
 

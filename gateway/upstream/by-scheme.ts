@@ -11,11 +11,18 @@ export class ClientByScheme implements UpstreamClient {
   }
 
   send(origin: string, request: UpstreamRequest, sink: UpstreamSink): UpstreamCall {
-    const client = origin.startsWith('http:') ? this.#plain : this.#secure
-    return client.send(origin, request, sink)
+    return this.#clientOf(origin).send(origin, request, sink)
+  }
+
+  closeIdle(origin: string): void {
+    this.#clientOf(origin).closeIdle(origin)
   }
 
   async close(): Promise<void> {
     await Promise.all([this.#plain.close(), this.#secure.close()])
+  }
+
+  #clientOf(origin: string): UpstreamClient {
+    return origin.startsWith('http:') ? this.#plain : this.#secure
   }
 }

@@ -90,6 +90,12 @@ export class UndiciClient implements UpstreamClient {
     return this.#origins.peek(origin)?.gate.insideCount ?? 0
   }
 
+  closeIdle(origin: string): void {
+    const known = this.#origins.peek(origin)
+    // Its pool closes when its calls have ended; one that waits at the gate would find it closed.
+    if (known !== undefined && known.gate.waitingCount === 0) this.#origins.delete(origin)
+  }
+
   async close(): Promise<void> {
     const origins = [...this.#origins.values()]
     await Promise.all(origins.map(({ pool }) => pool.destroy()))
