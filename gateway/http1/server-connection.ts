@@ -80,6 +80,8 @@ type Phase = 'idle' | 'exchange' | 'linger' | 'upgraded' | 'closed'
 /** One client connection: its requests one after the other, each answered before the next is parsed. */
 export class ServerConnection {
   readonly client: Client
+  /** Of the client, as the caps count it. */
+  readonly network: string
   readonly #host: ConnectionHost
   readonly #socket: Socket
   readonly #alarm: Alarm
@@ -115,8 +117,15 @@ export class ServerConnection {
    * @param source the handle of an accepted connection that nothing reads from yet, or a paused socket
    * (TLS, or what came behind a PROXY header), which is read as a stream
    */
-  constructor(host: ConnectionHost, source: unknown, address: string, isTls = false) {
+  constructor(
+    host: ConnectionHost,
+    source: unknown,
+    address: string,
+    network: string,
+    isTls = false,
+  ) {
     this.#host = host
+    this.network = network
     this.client = { address, isTls }
     this.#alarm = new Alarm(() => this.#onAlarm())
     this.#socket = source instanceof Socket ? this.#readStream(source) : this.#readHandle(source)

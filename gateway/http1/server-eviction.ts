@@ -1,6 +1,7 @@
 /** A connection on which no request is being served. */
 export interface Quiet {
-  readonly client: { readonly address: string }
+  /** Of the client, as the caps count it. */
+  readonly network: string
   /** Part of a head has come. */
   readonly isInHead: boolean
   /** When it went quiet, or was accepted; in ticks of the timer wheel. */
@@ -8,26 +9,26 @@ export interface Quiet {
 }
 
 /**
- * Who makes room for a new connection where a cap is reached: first of the address that holds the most
- * connections, so that a flood from one address costs that address alone; there those between two
+ * Who makes room for a new connection where a cap is reached: first of the network that holds the most
+ * connections, so that a flood from one costs that one alone; there those between two
  * requests before those within a head, and of these the oldest.
  *
- * @param perAddress open connections by address
+ * @param perNetwork open connections by network
  * @param count at most so many: to choose them costs a look at all, so a few go at a time
  */
 export function chooseEvicted<T extends Quiet>(
   quiet: Iterable<T>,
-  perAddress: ReadonlyMap<string, number>,
+  perNetwork: ReadonlyMap<string, number>,
   count: number,
 ): T[] {
   let heaviest: T[] = []
   let most = 0
   for (const one of quiet) {
-    const held = perAddress.get(one.client.address) ?? 0
+    const held = perNetwork.get(one.network) ?? 0
     if (held > most) {
       heaviest = [one]
       most = held
-    } else if (one.client.address === heaviest[0]?.client.address) {
+    } else if (one.network === heaviest[0]?.network) {
       heaviest.push(one)
     }
   }

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+import { networkOf } from '../../registry/lib/address.ts'
 import type { Fault } from '../../registry/lib/errors.ts'
 import type { Log } from '../../registry/lib/log.ts'
 import type { Client, Exchange } from '../exchange.ts'
@@ -48,8 +49,8 @@ export interface AcceptLimits {
   /** Open connections. Standard: 20,000. */
   readonly connectionsMax: number
   /**
-   * Open connections from one address that does not carry many clients. Standard: 10,000, so that one
-   * address cannot take all of them, not even with requests that it never ends.
+   * Open connections from one address, or one IPv6 network of 64 bits, that does not carry many clients.
+   * Standard: 10,000, so that it cannot take all of them, not even with requests that it never ends.
    */
   readonly connectionsPerAddressMax: number
 }
@@ -73,7 +74,7 @@ export class Http1Server implements ConnectionHost, OpeningHost {
   readonly #server: Server
   readonly #connections = new Set<ServerConnection>()
   readonly #openings = new Set<Opening>()
-  readonly #perAddress = new Map<string, number>()
+  readonly #perNetwork = new Map<string, number>()
   readonly #clock = new DateClock()
   #isDraining = false
   #onEmpty: (() => void) | null = null
@@ -188,35 +189,36 @@ export class Http1Server implements ConnectionHost, OpeningHost {
 
   onClosed(connection: ServerConnection): void {
     if (!this.#connections.delete(connection)) return
-    this.#dismiss(connection.client.address)
+    this.#dismiss(connection.network)
     if (this.connectionCount === 0) this.#onEmpty?.()
   }
 
-  admit(address: string): boolean {
-    if (!this.#hasRoomAt(address)) {
+  admit(address: string): string | null {
+    const network = networkOf(address)
+    if (!this.#hasRoomAt(network, address)) {
       this.turnedAway++
-      return false
+      return null
     }
-    this.#perAddress.set(address, (this.#perAddress.get(address) ?? 0) + 1)
-    return true
+    this.#perNetwork.set(network, (this.#perNetwork.get(network) ?? 0) + 1)
+    return network
   }
 
   onOpened(opening: Opening, socket: Socket, address: string, isTls: boolean): void {
     this.#openings.delete(opening)
-    this.#connections.add(new ServerConnection(this, socket, address, isTls))
+    this.#connections.add(new ServerConnection(this, socket, address, opening.network, isTls))
   }
 
   onOpeningFailed(opening: Opening, reason: OpeningFailure): void {
     if (!this.#openings.delete(opening)) return
-    if (opening.address !== null) this.#dismiss(opening.address)
+    if (opening.admitted !== null) this.#dismiss(opening.admitted)
     this.#options.onOpeningFailed?.(reason)
     if (this.connectionCount === 0) this.#onEmpty?.()
   }
 
-  #dismiss(address: string): void {
-    const count = (this.#perAddress.get(address) ?? 1) - 1
-    if (count === 0) this.#perAddress.delete(address)
-    else this.#perAddress.set(address, count)
+  #dismiss(network: string): void {
+    const count = (this.#perNetwork.get(network) ?? 1) - 1
+    if (count === 0) this.#perNetwork.delete(network)
+    else this.#perNetwork.set(network, count)
   }
 
   /**
@@ -235,7 +237,7 @@ export class Http1Server implements ConnectionHost, OpeningHost {
     }
     // Behind a PROXY header the client's own address is yet to come.
     const isKnown = this.proxy === null
-    if ((isKnown && !this.#hasRoomAt(address)) || !this.#hasRoom()) {
+    if ((isKnown && !this.#hasRoomAt(networkOf(address), address)) || !this.#hasRoom()) {
       this.turnedAway++
       accepted.resetAndDestroy()
       return
@@ -246,22 +248,23 @@ export class Http1Server implements ConnectionHost, OpeningHost {
       opening.start()
       return
     }
-    if (!this.admit(address)) {
+    const network = this.admit(address)
+    if (network === null) {
       accepted.resetAndDestroy()
       return
     }
     owner._handle = null
-    this.#connections.add(new ServerConnection(this, handle, address))
+    this.#connections.add(new ServerConnection(this, handle, address, network))
   }
 
   // Both prefer ending a quiet connection to refusing a new one.
 
-  #hasRoomAt(address: string): boolean {
+  #hasRoomAt(network: string, address: string): boolean {
     const { connectionsPerAddressMax } = this.limits
-    const count = this.#perAddress.get(address) ?? 0
+    const count = this.#perNetwork.get(network) ?? 0
     if (count < connectionsPerAddressMax) return true
     if (this.#options.carriesManyClients?.(address) === true) return true
-    return this.#evict(this.#quietOnes(address), connectionsPerAddressMax)
+    return this.#evict(this.#quietOnes(network), connectionsPerAddressMax)
   }
 
   #hasRoom(): boolean {
@@ -271,19 +274,19 @@ export class Http1Server implements ConnectionHost, OpeningHost {
   }
 
   #evict(quiet: Iterable<ServerConnection | Opening>, cap: number): boolean {
-    const evicted = chooseEvicted(quiet, this.#perAddress, Math.ceil(cap * EVICTED_SHARE))
+    const evicted = chooseEvicted(quiet, this.#perNetwork, Math.ceil(cap * EVICTED_SHARE))
     for (const connection of evicted) connection.evict()
     this.evicted += evicted.length
     return evicted.length > 0
   }
 
-  /** Openings first: where addresses hold as many, a handshake goes before a client that is served. */
-  *#quietOnes(address?: string): Generator<ServerConnection | Opening> {
+  /** Openings first: where networks hold as many, a handshake goes before a client that is served. */
+  *#quietOnes(network?: string): Generator<ServerConnection | Opening> {
     for (const opening of this.#openings) {
-      if (address === undefined || opening.client.address === address) yield opening
+      if (network === undefined || opening.network === network) yield opening
     }
     for (const connection of this.#connections) {
-      if (connection.isQuiet && (address === undefined || connection.client.address === address)) {
+      if (connection.isQuiet && (network === undefined || connection.network === network)) {
         yield connection
       }
     }

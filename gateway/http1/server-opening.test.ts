@@ -304,6 +304,38 @@ t.test('the cap per address counts clients, not the load balancer', async t => {
   t.match(await answerOf(open('203.0.113.1', GET)), /203\.0\.113\.1$/)
 })
 
+t.test('an IPv6 network of 64 bits counts as one address, for caps and for eviction', async t => {
+  const { dial, server, exchanges } = await serve(t, {
+    proxy: TRUSTED,
+    limits: { connectionsMax: 7, connectionsPerAddressMax: 4 },
+  })
+  const dialAs = (address: string) => {
+    const socket = dial().resume()
+    const family = address.includes(':') ? 'TCP6 %s 2001:db8::1' : 'TCP4 %s 127.0.0.1'
+    socket.write(`PROXY ${family.replace('%s', address)} 1000 443\r\n`)
+    return socket
+  }
+  const isServed = async (socket: Socket) => {
+    const before = exchanges.length
+    socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+    await until(() => exchanges.length > before || socket.destroyed)
+    return exchanges.length > before
+  }
+  const office = [dialAs('192.0.2.1'), dialAs('::ffff:192.0.2.1')]
+  for (const socket of office) t.ok(await isServed(socket))
+  const flood: Socket[] = []
+  for (let i = 1; i <= 6; i++) {
+    const socket = dialAs(`2001:db8:5:6:${i}::${i}`)
+    flood.push(socket)
+    await isServed(socket)
+  }
+  await until(() => flood.filter(socket => !socket.destroyed).length === 4)
+  t.equal(server.connectionCount, 6, 'of the flood no more than of one address')
+  t.ok(await isServed(dialAs('2001:db8:5:7::1')), 'another network')
+  t.ok(await isServed(dialAs('198.51.100.1')), 'for which the flood makes room')
+  for (const socket of office) t.ok(await isServed(socket), 'and nobody else')
+})
+
 t.test('a drain cuts handshakes that are not done', async t => {
   const { dial, server } = await serve(t, { tls: contexts(folderOf(t)) })
   const socket = dial()

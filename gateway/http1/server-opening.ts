@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import { networkOf } from '../../registry/lib/address.ts'
 import { type ProxyVersions, readProxyHeader } from './proxy-protocol.ts'
 import { SecureSocket, type TlsContexts } from './secure-socket.ts'
 import type { Quiet } from './server-eviction.ts'
@@ -21,8 +22,8 @@ export interface OpeningHost {
   readonly openingMs: number
   readonly tls: TlsContexts | null
   readonly proxy: ProxyPeers | null
-  /** Counts a connection of `address`; false where it has as many as it may have. */
-  admit(address: string): boolean
+  /** Counts a connection of `address`, by its network, which it returns; null where that has its share. */
+  admit(address: string): string | null
   onOpened(opening: Opening, socket: Socket, address: string, isTls: boolean): void
   onOpeningFailed(opening: Opening, reason: OpeningFailure): void
 }
@@ -36,8 +37,9 @@ export class Opening implements Quiet {
   readonly #raw: Socket
   readonly #peer: string
   readonly #alarm: Alarm
-  /** The address that was admitted: of the client. */
-  address: string | null = null
+  /** The network that was admitted: the client's. */
+  admitted: string | null = null
+  #address = ''
   #isTls = false
   #early: Buffer | null = null
   #secure: SecureSocket | null = null
@@ -70,8 +72,8 @@ export class Opening implements Quiet {
 
   // For eviction: no request of it can be lost.
 
-  get client(): { readonly address: string } {
-    return { address: this.address ?? this.#peer }
+  get network(): string {
+    return this.admitted ?? networkOf(this.#peer)
   }
 
   readonly isInHead = true
@@ -111,8 +113,10 @@ export class Opening implements Quiet {
 
   #admit(address: string): void {
     const { tls } = this.#host
-    if (!this.#host.admit(address)) return this.#fail('capped')
-    this.address = address
+    const network = this.#host.admit(address)
+    if (network === null) return this.#fail('capped')
+    this.admitted = network
+    this.#address = address
     if (tls === null) return this.#open(this.#raw)
     const secure = new SecureSocket(this.#raw, tls)
     this.#secure = secure
@@ -131,7 +135,7 @@ export class Opening implements Quiet {
     this.#raw.off('close', this.#onClose)
     this.#secure?.off('end', this.#onClose).off('close', this.#onClose)
     const isTls = this.#isTls || this.#secure !== null
-    this.#host.onOpened(this, socket, this.address as string, isTls)
+    this.#host.onOpened(this, socket, this.#address, isTls)
   }
 
   #fail(reason: OpeningFailure): void {

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
+import { networkOf } from '../../registry/lib/address.ts'
 import { HmacSha256 } from '../../registry/lib/hmac.ts'
 import type { Exchange } from '../exchange.ts'
 import { FailureLimit } from './failure-limit.ts'
 import { type LimitKey, limitKey } from './failure-sketch.ts'
-import { networkOf } from './subject.ts'
 
 /** Each `max` 0: no such limit. */
 export interface LoginLimitOptions {

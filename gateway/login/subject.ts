@@ -1,5 +1,3 @@
-import { ipv6Groups, withEmbeddedIpv4 } from '../../registry/lib/address.ts'
-
 /** Longest account that is told from others, in UTF-16 units. The longest e-mail address has 320. */
 const ACCOUNT_CHARS_MAX = 320
 /** Accents that stand alone, control and format characters, blanks. */
@@ -27,16 +25,4 @@ export function canonicalAccount(given: unknown): string | null {
       .toLowerCase()
       .slice(0, ACCOUNT_CHARS_MAX)
   )
-}
-
-/**
- * What one client can choose its addresses from: an IPv4 address, or an IPv6 network of 64 bits, which
- * is the least that a subscriber gets (RFC 6177).
- */
-export function networkOf(address: string): string {
-  const [bare, ipv4] = withEmbeddedIpv4(address)
-  if (bare === undefined) return '?'
-  if (ipv4 !== undefined || !bare.includes(':')) return ipv4 ?? bare
-  const groups = ipv6Groups(bare).slice(0, 4)
-  return `${groups.map(group => group.toString(16)).join(':')}::/64`
 }

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { makeAddressPolicy } from './address.ts'
+import { makeAddressPolicy, networkOf } from './address.ts'
 
 const LOCAL = [
   '127.0.0.1',
@@ -70,5 +70,22 @@ t.test('the allow list names addresses, ranges and hosts, and nothing beyond the
 t.test('an entry that is no address, range or host is one clear error', async t => {
   for (const entry of ['10.0.0.0/33', '10.0.0.0/x', 'a/b', '::/129', '1.2.3.4/8/9', '-x']) {
     t.throws(() => makeAddressPolicy([entry]), { message: /neither an address/ }, entry)
+  }
+})
+
+t.test('a client is its IPv4 address or its IPv6 network of 64 bits', async t => {
+  for (const [address, network] of [
+    ['192.0.2.7', '192.0.2.7'],
+    ['::ffff:192.0.2.7', '192.0.2.7'],
+    ['::FFFF:c000:207', '192.0.2.7'],
+    ['64:ff9b::c000:207', '192.0.2.7'],
+    ['2001:db8:0:1::7', '2001:db8:0:1::/64'],
+    ['2001:DB8:0:1:ffff:ffff:ffff:ffff', '2001:db8:0:1::/64'],
+    ['2001:db8:0:2::7', '2001:db8:0:2::/64'],
+    ['fe80::1%eth0', 'fe80:0:0:0::/64'],
+    ['::1', '0:0:0:0::/64'],
+    ['', '?'],
+  ] as const) {
+    t.equal(networkOf(address), network, address)
   }
 })

@@ -108,3 +108,17 @@ export function ipv6Groups(address: string): number[] {
   const after = parse(tail)
   return [...before, ...Array<number>(8 - before.length - after.length).fill(0), ...after]
 }
+
+/**
+ * What one client can choose its addresses from: an IPv4 address, or an IPv6 network of 64 bits, which
+ * is the least that a subscriber gets (RFC 6177).
+ */
+export function networkOf(address: string): string {
+  // Most are plain IPv4.
+  if (address !== '' && !address.includes(':')) return address
+  const [bare, ipv4] = withEmbeddedIpv4(address)
+  if (bare === undefined) return '?'
+  if (ipv4 !== undefined || !bare.includes(':')) return ipv4 ?? bare
+  const groups = ipv6Groups(bare).slice(0, 4)
+  return `${groups.map(group => group.toString(16)).join(':')}::/64`
+}
