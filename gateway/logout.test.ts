@@ -115,6 +115,23 @@ t.test('a failure before the answer is told at once, so that it can be retried',
   t.equal(world.revoked, 0)
 })
 
+t.test('a client that leaves before the answer is signed out, whatever the app says', async t => {
+  const { seen, world, call, replica, release } = setUp()
+  call.abort()
+  t.equal(world.revoked, 1)
+  await release()
+  t.strictSame(seen, [])
+  const late = setUp()
+  late.replica.onHead(403, [], 0, false)
+  late.call.abort()
+  t.equal(late.world.revoked, 0, 'it had heard that it was refused')
+  const failed = setUp()
+  failed.replica.onFault({ kind: 'connect', isUnsent: true, isReused: false, reason: 'x' })
+  t.equal(failed.world.revoked, 0)
+  replica.onFault({ kind: 'reset', isUnsent: false, isReused: false, reason: 'x' })
+  t.equal(world.revoked, 1)
+})
+
 t.test('a client that leaves hears nothing more, and frees the replica at once', async t => {
   const { seen, acts, replica, call, release } = setUp()
   replica.onHead(200, [], 1, false)

@@ -9,7 +9,8 @@ import type {
 /**
  * Sends a request that ends the session of its token, such as a logout. Where the replica does not
  * refuse it, its answer is held until `revoke` is through, so that a client that was told of its
- * logout is signed out everywhere. `revoke` never rejects, and sees to it that this takes no longer than a moment.
+ * logout is signed out everywhere. So is one that leaves before it is told: a page that is closed, a
+ * network that is lost. `revoke` never rejects, and sees to it that this takes no longer than a moment.
  */
 export function sendRevoking(
   client: UpstreamClient,
@@ -34,6 +35,7 @@ class HeldAnswer implements UpstreamSink, UpstreamCall {
   /** What came while the answer is held: one read's worth, for the call is paused. null: not held. */
   #events: (() => void)[] | null = null
   #isPausedByClient = false
+  #isAnswered = false
   #isOver = false
 
   constructor(sink: UpstreamSink, revoke: () => Promise<void>) {
@@ -42,6 +44,7 @@ class HeldAnswer implements UpstreamSink, UpstreamCall {
   }
 
   onHead(status: number, headers: string[], length: number | null, isBodyless: boolean): void {
+    this.#isAnswered = true
     if (status >= REFUSED_STATUS_MIN) return this.#sink.onHead(status, headers, length, isBodyless)
     this.#events = [() => this.#sink.onHead(status, headers, length, isBodyless)]
     this.call?.pause()
@@ -76,6 +79,8 @@ class HeldAnswer implements UpstreamSink, UpstreamCall {
     this.#isOver = true
     this.#events = null
     this.call?.abort()
+    // It asked for the end of its session, and nobody is left to tell that the app refused.
+    if (!this.#isAnswered) void this.#revoke()
   }
 
   #end(tell: () => void): void {

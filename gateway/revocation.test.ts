@@ -107,6 +107,22 @@ t.test('tokens are revoked on all gateways', async t => {
     }
   })
 
+  t.test('a client that leaves before its logout is answered is signed out', async t => {
+    const token = world.token(acme)
+    await warm(token)
+    upstream.respond = (req, res) => {
+      if (req.url !== '/api/auth/logout') answerOk(req, res)
+    }
+    const seen = upstream.requests.length
+    const leaving = new AbortController()
+    const logout = call(here, token, '/api/auth/logout', { signal: leaving.signal })
+    await until(() => upstream.requests.length > seen)
+    t.equal(await statusOf(there, token), 200, 'nothing is said of it yet')
+    leaving.abort()
+    await t.rejects(logout)
+    await refusedEverywhere(token)
+  })
+
   t.test('the same jti in two tenants is two tokens', async () => {
     const jti = 'the-same-jti'
     const [token, namesake] = [world.token(acme, { jti }), world.token(globex, { jti })]
