@@ -198,13 +198,16 @@ export const SAMPLE_SECRETS = `
   SELECT id, db_password_encrypted AS ciphertext FROM tenants
   WHERE db_password_encrypted <> '' ORDER BY config_version DESC LIMIT $1`
 
-/** Every secret of every tenant, one to a row. */
+/** Every secret of every tenant and of every database host, one to a row. */
 const SECRETS = `
   SELECT t.id, s.ciphertext,
     CASE WHEN s.ciphertext ~ '^v1[.][0-9a-f]{16}[.]' THEN substr(s.ciphertext, 4, 16) END AS key_id
   FROM tenants t, unnest(ARRAY[t.db_password_encrypted::text, t.bucket_access_key_encrypted::text,
     t.bucket_secret_key_encrypted::text]) AS s (ciphertext)
-  WHERE s.ciphertext <> ''`
+  WHERE s.ciphertext <> ''
+  UNION ALL
+  SELECT NULL, admin_password_encrypted, CASE WHEN admin_password_encrypted ~ '^v1[.][0-9a-f]{16}[.]'
+    THEN substr(admin_password_encrypted, 4, 16) END FROM database_hosts`
 
 /** Which master keys are in use, by how many secrets; key_id is null for the format of the older tool. */
 export const COUNT_SECRETS = `

@@ -1,4 +1,5 @@
 import { keyIdOf, SECRET_COLUMNS, type SecretColumn } from '../envelope.ts'
+import { rewrapHosts } from '../provision/hosts.ts'
 import { rewrapSecrets, whyUnopened } from '../rewrap.ts'
 import type { Streams } from './commands.ts'
 import { seal } from './create.ts'
@@ -28,6 +29,8 @@ export async function rotateMasterKey(
   for (const { tenantKey, column, reason } of unopened) {
     error.write(`doorman: ${tenantKey}: ${column}: ${reason}\n`)
   }
+  const hosts = await rewrapHosts(session.store, keyring)
+  if (hosts > 0) output.write(`${hosts} database hosts\n`)
   output.write(`${tenants} tenants now under key ${keyring.currentKeyId}\n`)
   if (!isComplete) {
     throw new CliFailure(EXIT.failure, 'tenants were changed all the while: run it again')

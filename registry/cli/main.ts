@@ -6,12 +6,14 @@ import type { BucketFlags, DbFlags, Streams } from './commands.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import type { HoldFlags } from './hold.ts'
 import type { IssuerFlags } from './issuer.ts'
+import type { HostFlags, ProvisionFlags } from './provision.ts'
 import type { Session } from './session.ts'
 
 const HELP = `
 Secrets are never arguments. On a terminal they are asked for; otherwise they are read from
 standard input, one per line: database password, then with --bucket-name the bucket's access key and
-secret key. add-user reads the password, revoke-token the token, encrypt the secret.
+secret key. add-user reads the password, revoke-token the token, encrypt the secret,
+host-add the password of the admin role, provision the first user's and then the bucket's keys.
 
 Examples:
   printf '%s\\n' "$DB_PASSWORD" | npm run -s tenant -- create acme --name "Acme Inc" \\
@@ -90,6 +92,65 @@ function makeProgram(streams: Streams, done: (code: ExitCode) => void): Command 
       const given = required(key, 'KEY')
       return act((session, { create }) => create(session, given, flags, streams))
     })
+
+  withBucketOptions(program.command('provision <KEY>'))
+    .description(
+      'make a tenant with role, database, schema and first user; run it again after a failure',
+    )
+    .option('--on <HOST>', 'database host, see host-add')
+    .option('--name <name>', 'display name')
+    .addOption(new Option('--mode <mode>').choices(['shared', 'dedicated']).default('shared'))
+    .option('--db-name <name>', 'default tenant_KEY')
+    .option('--db-user <name>', 'default tenant_KEY')
+    .option('--db-pool-max <number>', 'connections in the whole fleet', wholeNumber)
+    .option('--admin-email <email>', 'first user; the password is read first')
+    .option('--admin-name <name>', 'its name')
+    .option('--role-id <number>', 'its role, default 1', wholeNumber)
+    .option('--undo', 'take back what an unfinished run has made')
+    .action((key: string, flags: ProvisionFlags & { undo?: boolean }) =>
+      act(async session => {
+        const { provisionTenant, undoTenant } = await import('./provision.ts')
+        return flags.undo
+          ? undoTenant(session, key, streams)
+          : provisionTenant(session, key, flags, process.env, streams)
+      }),
+    )
+
+  program
+    .command('host-add <NAME>')
+    .description('a PostgreSQL server to make databases on; replaces one of that name')
+    .option('--host <host>')
+    .option('--port <port>', 'default 5432', wholeNumber)
+    .option('--admin-user <role>', 'a role with CREATEROLE and CREATEDB; its password is read')
+    .option('--admin-db <name>', 'database to connect to, default postgres')
+    .addOption(new Option('--ssl-mode <mode>').choices(['disable', 'require', 'verify-full']))
+    .action((name: string, flags: HostFlags) =>
+      act(async session => {
+        const { addHost } = await import('./provision.ts')
+        return addHost(session, name, flags, streams)
+      }),
+    )
+
+  program
+    .command('host-list')
+    .description('servers that databases can be made on')
+    .option('--json', 'as JSON')
+    .action(flags =>
+      act(async session => {
+        const { showHosts } = await import('./provision.ts')
+        return showHosts(session, flags, streams)
+      }),
+    )
+
+  program
+    .command('host-remove <NAME>')
+    .description('make no more databases on it; tenants there stay')
+    .action(name =>
+      act(async session => {
+        const { dropHost } = await import('./provision.ts')
+        return dropHost(session, name, streams)
+      }),
+    )
 
   program
     .command('list')
