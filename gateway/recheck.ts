@@ -1,3 +1,4 @@
+import { Fault } from '../registry/lib/errors.ts'
 import type { Log } from '../registry/lib/log.ts'
 import { isSameIssuer, type Tenant, type TenantId } from '../registry/tenant.ts'
 import type { Exchange } from './exchange.ts'
@@ -38,6 +39,8 @@ export function makeRecheck({ tenants, sockets, isRevoked, log }: RecheckOptions
     try {
       return await tenants.get({ by: 'id', id })
     } catch (error) {
+      // A row that is not fit to be served may say that its tenant is suspended: fail closed.
+      if (error instanceof Fault && error.code === 'TENANT_CONFIG_INVALID') return null
       log.debug({ err: error }, 'could not recheck sockets')
       return undefined
     }
