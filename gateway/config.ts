@@ -43,6 +43,7 @@ const ENV = {
   HEALTH_TIMEOUT_MS: int(50, 60_000, 1000),
   ROUTES_FILE: parsed(text().optional(), readRoutes),
   DECOY_TENANT_KEY: parsed(text().optional(), readTenantKey),
+  TENANT_SCHEMA_MIN: parsed(text().optional(), readSchemaVersion),
   TENANT_REGISTRY_DB_URL: url('postgres:', 'postgresql:'),
   REGISTRY_DB_SSL_CA: text().optional(),
   REGISTRY_DB_POOL_MAX: int(1, 100, 5),
@@ -223,6 +224,12 @@ function readTenantKey(text: string | undefined): TenantKey | null {
   const key = text === undefined ? null : parseTenantKey(text)
   if (text !== undefined && key === null) throw new Error('must be a tenant key')
   return key
+}
+
+function readSchemaVersion(version: string | undefined): string | null {
+  if (version === undefined) return null
+  if (!/^\d{4}$/.test(version)) throw new Error('must be the four digits of a tenant migration')
+  return version
 }
 
 /** Here only whether it can be read at all: the file is read again and again while the gateway runs. */

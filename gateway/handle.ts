@@ -30,6 +30,8 @@ export interface Pipeline {
   readonly identifier: Identifier
   readonly tenants: TenantSource
   readonly decoyKey: TenantKey | null
+  /** Lowest schema version that the app serves; null: any. */
+  readonly schemaMin: string | null
   readonly contexts: ContextHolder
   readonly holds: Holds
   /** For a request that has waited since it was identified. */
@@ -71,8 +73,8 @@ interface Running extends Pipeline {
 function handle(exchange: Exchange, pipeline: Running): void {
   try {
     if (!beginExchange(exchange, pipeline)) return
-    const { identifier, tenants } = pipeline
-    if (identifier.identifyNow(exchange) && resolveNow(exchange, tenants)) {
+    const { identifier, tenants, schemaMin } = pipeline
+    if (identifier.identifyNow(exchange) && resolveNow(exchange, tenants, schemaMin)) {
       sign(exchange, pipeline)
     } else void handleSlowly(exchange, pipeline)
   } catch (error) {
@@ -91,7 +93,7 @@ async function handleSlowly(exchange: Exchange, pipeline: Running): Promise<void
       if (exchange.reply.isDone) return finish(exchange, null, pipeline)
       exchange.identifiedAt = performance.now()
     }
-    await resolve(exchange, pipeline.tenants, pipeline.decoyKey)
+    await resolve(exchange, pipeline.tenants, pipeline.decoyKey, pipeline.schemaMin)
     if (exchange.reply.isDone) return finish(exchange, null, pipeline)
     sign(exchange, pipeline)
   } catch (error) {
@@ -171,7 +173,7 @@ async function goOn(exchange: Exchange, error: Fault | null, pipeline: Running):
   try {
     if (error !== null) throw error
     readmit(exchange, pipeline.isRevoked, Date.now())
-    await resolve(exchange, pipeline.tenants, pipeline.decoyKey)
+    await resolve(exchange, pipeline.tenants, pipeline.decoyKey, pipeline.schemaMin)
     sign(exchange, pipeline)
   } catch (fault) {
     fail(exchange, fault, pipeline)

@@ -1,13 +1,18 @@
 import { Fault } from '../registry/lib/errors.ts'
 import { isSameIssuer, type Tenant, type TenantKey, type TenantRef } from '../registry/tenant.ts'
 import type { Exchange } from './exchange.ts'
+import { requireSchema } from './schema-gate.ts'
 import type { TenantSource } from './tenant-source.ts'
 
 /** True where the tenant was at hand. False: `resolve` has to wait for the Registry. */
-export function resolveNow(exchange: Exchange, tenants: TenantSource): boolean {
+export function resolveNow(
+  exchange: Exchange,
+  tenants: TenantSource,
+  schemaMin: string | null,
+): boolean {
   const tenant = tenants.peek(exchange.tenantRef as TenantRef)
   if (tenant === undefined) return false
-  exchange.tenant = admitTenant(exchange, tenant)
+  exchange.tenant = requireSchema(admitTenant(exchange, tenant), schemaMin)
   return true
 }
 
@@ -16,14 +21,16 @@ export async function resolve(
   exchange: Exchange,
   tenants: TenantSource,
   decoyKey: TenantKey | null,
+  schemaMin: string | null,
 ): Promise<void> {
   const tenant = await tenants.get(exchange.tenantRef as TenantRef)
   try {
-    exchange.tenant = admitTenant(exchange, tenant)
+    exchange.tenant = requireSchema(admitTenant(exchange, tenant), schemaMin)
   } catch (error) {
     const isNone = error instanceof Fault && error.code === 'INVALID_CREDENTIALS'
     if (!isNone || decoyKey === null) throw error
-    exchange.tenant = admitTenant(exchange, await tenants.get({ by: 'key', key: decoyKey }))
+    const decoy = admitTenant(exchange, await tenants.get({ by: 'key', key: decoyKey }))
+    exchange.tenant = requireSchema(decoy, schemaMin)
     exchange.errorReason = `${error.reason}, carried out at the decoy`
   }
 }

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import pg from 'pg'
 import t from 'tap'
 import { Keyring } from '../registry/envelope.ts'
-import { RegistryStore } from '../registry/store.ts'
+import { type ListedTenant, RegistryStore } from '../registry/store.ts'
 import type { TenantKey, TenantStatus } from '../registry/tenant.ts'
 import { newTenant, silent, startTestRegistry } from '../registry/test-kit.ts'
 import { migrateFleet, type TenantOutcome } from './fleet.ts'
@@ -43,9 +43,10 @@ async function makeTenant(key: string, status: TenantStatus = 'active', password
 
 async function runFleet() {
   const outcomes = new Map<string, TenantOutcome>()
-  const failed = await migrateFleet({
-    ...{ store, keyring, directory },
-    tenants: store.list({ mode: 'shared' }),
+  const tenants: ListedTenant[] = []
+  for await (const listed of store.list({ mode: 'shared' })) tenants.push(listed)
+  const { failed } = await migrateFleet({
+    ...{ store, keyring, directory, tenants },
     onDone: outcome => outcomes.set(outcome.tenant.key, outcome),
   })
   return { failed, outcomes }
@@ -149,7 +150,7 @@ t.test('the command: all, one by id or key, and its exit codes', async t => {
     })
   const production = { NODE_ENV: 'production' }
   const refused = await run([], production)
-  t.match(refused, { code: 1, stdout: /2 tenant\(s\), 2 failed\n$/ })
+  t.match(refused, { code: 3, stdout: /2 tenant\(s\), 2 failed\n$/ })
   t.match(refused.stdout, /^failed +cmd1 {2}- -> - .*127\.0\.0\.1 is a refused address/m)
   const [all, byId, byKey, unknown, usage] = [
     await run([]),

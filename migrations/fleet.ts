@@ -1,29 +1,32 @@
-import { openConnections } from '../registry/connection.ts'
-import type { Keyring } from '../registry/envelope.ts'
-import type { AddressPolicy } from '../registry/lib/address.ts'
-import { Fault } from '../registry/lib/errors.ts'
-import { type PgTarget, sslOptions } from '../registry/lib/pg.ts'
-import type { ListedTenant, RegistryStore } from '../registry/store.ts'
+import type { MigrationWord } from '../registry/migration-note.ts'
+import type { ListedTenant } from '../registry/store.ts'
 import type { Tenant } from '../registry/tenant.ts'
-import { type MigrateResult, migrate } from './runner.ts'
+import { MigrationError, type MigrationFile, readMigrations } from './files.ts'
+import { overFleet, PACE, type Pace } from './over-fleet.ts'
+import { type NoteStore, Recorder } from './recorder.ts'
+import { RETRIES, type Retries, withRetries } from './retry.ts'
+import { type MigrateOptions, type MigrateResult, migrate } from './runner.ts'
+import { type DatabaseAccess, reasonOf, sessionOf } from './tenant-database.ts'
+import { type FailureLimit, isOver, planWaves, type Wave } from './waves.ts'
 
-/** Databases migrated at one time, and of those on one server (DESIGN 5). */
-const AT_ONCE = 8
-const AT_ONCE_PER_HOST = 2
-const CONNECT_TIMEOUT_MS = 3000
-
-export interface FleetOptions {
-  readonly store: Pick<RegistryStore, 'setSchemaVersion'>
-  readonly keyring: Keyring
-  readonly tenants: AsyncIterable<ListedTenant> | Iterable<ListedTenant>
+export interface FleetOptions extends DatabaseAccess {
+  readonly store: NoteStore
+  readonly tenants: readonly ListedTenant[]
   /** Folder of the tenant migrations. */
   readonly directory: string
-  /** PEM of the CA of the tenant databases. */
-  readonly ca?: string
-  /** Where tenants' databases may be; absent or null: anywhere. */
-  readonly addressPolicy?: AddressPolicy | null
-  readonly onDone: (outcome: TenantOutcome) => void
+  /** What is done with each: `migrate` where absent, or another that brings a database to a version. */
+  readonly run?: (options: MigrateOptions) => Promise<MigrateResult>
+  readonly to?: string | null
+  readonly pace?: Pace
+  readonly retries?: Retries
   readonly runnerWaitMs?: number
+  readonly lockTimeoutMs?: number
+  /** Tenants that go first, alone; 0: none. */
+  readonly canaries?: number
+  /** More failures stop the run; null: none do. */
+  readonly maxFailures?: FailureLimit | null
+  readonly onWave?: (wave: Wave) => void
+  readonly onDone: (outcome: TenantOutcome) => void
 }
 
 export interface TenantOutcome {
@@ -31,129 +34,136 @@ export interface TenantOutcome {
   readonly result: 'ok' | 'failed' | 'skipped'
   readonly before: string | null
   readonly after: string | null
+  /** Files applied. */
+  readonly applied: number
+  readonly attempts: number
   readonly durationMs: number
   /** Why it failed or was skipped, or what the migration warned of. */
   readonly note: string | null
 }
 
-/**
- * Migrates the tenants' databases, each with the tenant's own role; one that fails does not stop the
- * others. Returns how many failed. Archived tenants are skipped; suspended ones are not, lest they come
- * back with an old schema.
- */
-export async function migrateFleet(options: FleetOptions): Promise<number> {
-  const hosts = new HostSlots()
-  const running = new Set<Promise<void>>()
-  let failed = 0
-  const run = async (listed: ListedTenant) => {
-    const outcome = await migrateTenant(options, listed)
-    if (outcome.result === 'failed') failed += 1
-    options.onDone(outcome)
-  }
-  // A tenant whose host is busy waits here without holding one of the slots.
-  const waiting: ListedTenant[] = []
-  const startNext = () => {
-    for (let i = 0; i < waiting.length && running.size < AT_ONCE; ) {
-      const listed = waiting[i] as ListedTenant
-      const host = hostOf(listed)
-      if (!hosts.take(host)) {
-        i += 1
-        continue
-      }
-      waiting.splice(i, 1)
-      const job = run(listed).finally(() => {
-        hosts.give(host)
-        running.delete(job)
-      })
-      running.add(job)
-    }
-  }
-  for await (const listed of options.tenants) {
-    waiting.push(listed)
-    startNext()
-    // Bounded: the listing waits while the fleet is busy.
-    while (waiting.length >= AT_ONCE * 32) {
-      await Promise.race(running)
-      startNext()
-    }
-  }
-  while (running.size > 0) {
-    await Promise.race(running)
-    startNext()
-  }
-  return failed
+export interface FleetResult {
+  readonly ok: number
+  readonly failed: number
+  readonly skipped: number
+  /** Not begun: the run was stopped before. */
+  readonly left: number
+  readonly stoppedBy: 'failures' | 'signal' | null
 }
 
-async function migrateTenant(options: FleetOptions, listed: ListedTenant): Promise<TenantOutcome> {
-  const startedAt = performance.now()
+/**
+ * Migrates the tenants' databases, each with the tenant's own role; one that fails does not stop the others,
+ * unless `maxFailures` or a canary says so. What runs is finished in any case. Archived tenants are skipped.
+ *
+ * @throws Error where the Registry cannot be told how it went
+ */
+export async function migrateFleet(options: FleetOptions): Promise<FleetResult> {
+  const { pace = PACE, maxFailures = null } = options
+  const files = await readMigrations(options.directory)
+  const counts = { ok: 0, failed: 0, skipped: 0 }
+  const recorder = new Recorder(options.store)
+  const total = options.tenants.length
+  const tooMany = new AbortController()
+  const signals = pace.signal ? [pace.signal, tooMany.signal] : [tooMany.signal]
+  const signal = AbortSignal.any(signals)
+  let left = 0
+  try {
+    for (const wave of planWaves(options.tenants, options.canaries ?? 0)) {
+      if (signal.aborted) {
+        left += wave.tenants.length
+        continue
+      }
+      options.onWave?.(wave)
+      const before = { ...counts }
+      const notBegun = await overFleet(wave.tenants, { ...pace, signal }, async listed => {
+        const outcome = await migrateTenant({ ...options, files }, listed, recorder, signal)
+        counts[outcome.result] += 1
+        options.onDone(outcome)
+        if (isOver(maxFailures, counts.failed, total, wave.name)) tooMany.abort()
+      })
+      left += notBegun.length
+      // By the wave's own size too: half of a tenth of the fleet must not pass for five per cent of it.
+      const failed = counts.failed - before.failed
+      if (isOver(maxFailures, failed, wave.tenants.length, wave.name)) tooMany.abort()
+    }
+  } finally {
+    await recorder.close()
+  }
+  const stoppedBy = pace.signal?.aborted ? 'signal' : tooMany.signal.aborted ? 'failures' : null
+  return { ...counts, left, stoppedBy: left === 0 ? null : stoppedBy }
+}
+
+interface Running extends FleetOptions {
+  /** Read once, and not for each tenant. */
+  readonly files: readonly MigrationFile[]
+}
+
+async function migrateTenant(
+  options: Running,
+  listed: ListedTenant,
+  recorder: Recorder,
+  signal: AbortSignal,
+): Promise<TenantOutcome> {
+  const startedAt = new Date()
+  const startedMs = performance.now()
+  let attempts = 0
   const done = (result: TenantOutcome['result'], note: string | null, run?: MigrateResult) => ({
-    tenant: listed,
-    result,
+    ...{ tenant: listed, result, attempts, note },
     // The database's word where it was asked; what the Registry noted is a memory of it.
     before: run === undefined ? (listed.tenant?.schemaVersion ?? null) : run.before,
     after: run?.after ?? null,
-    durationMs: Math.round(performance.now() - startedAt),
-    note,
+    applied: run?.applied.length ?? 0,
+    durationMs: Math.round(performance.now() - startedMs),
   })
+  const tell = (state: MigrationWord, version: string | null, outcome: TenantOutcome | null) =>
+    recorder.note({
+      ...{ id: listed.id, version, state, attempts, startedAt },
+      error: state === 'failed' ? (outcome?.note ?? null) : null,
+      applied: outcome?.applied ?? 0,
+      durationMs: outcome?.durationMs ?? null,
+    })
   const { tenant } = listed
   if (listed.status === 'archived') return done('skipped', 'archived')
-  if (tenant === null) return done('failed', listed.problem)
+  if (tenant === null) {
+    const outcome = done('failed', listed.problem)
+    tell('failed', null, outcome)
+    return outcome
+  }
+  tell('running', null, null)
   try {
-    const { directory, ca, addressPolicy = null, runnerWaitMs } = options
-    const run = await migrate({
-      target: targetOf(options.keyring, tenant, ca),
-      directory,
-      addressPolicy,
-      connectTimeoutMs: CONNECT_TIMEOUT_MS,
-      ...(runnerWaitMs !== undefined && { runnerWaitMs }),
+    const run = await withRetries({ ...(options.retries ?? RETRIES), signal }, attempt => {
+      attempts = attempt
+      return (options.run ?? migrate)(runOptions(options, tenant))
     })
-    if (run.after !== null && run.after !== tenant.schemaVersion) {
-      await options.store.setSchemaVersion(tenant.id, run.after)
-    }
-    const notes = [...run.warnings]
-    if (run.isAhead) notes.push('newer than this release')
-    if (listed.status !== 'active') notes.push(listed.status)
-    return done('ok', notes.length === 0 ? null : notes.join('; '), run)
+    const outcome = done('ok', noteOf(listed, run), run)
+    tell('ok', run.after, outcome)
+    if (run.after !== tenant.schemaVersion) recorder.version(tenant.id, run.after)
+    return outcome
   } catch (error) {
-    return done('failed', reasonOf(error))
+    const outcome = done('failed', reasonOf(error))
+    const reached = error instanceof MigrationError ? error.reached : undefined
+    tell('failed', reached ?? null, outcome)
+    // Files before the one that failed stay applied.
+    if (reached !== undefined && reached !== tenant.schemaVersion) {
+      recorder.version(tenant.id, reached)
+    }
+    return outcome
   }
 }
 
-function targetOf(keyring: Keyring, tenant: Tenant, ca: string | undefined): PgTarget {
-  const { db } = openConnections(keyring, tenant)
+function runOptions(options: Running, tenant: Tenant): MigrateOptions {
+  const { files, directory, to = null, runnerWaitMs, lockTimeoutMs } = options
   return {
-    host: db.host,
-    port: db.port,
-    database: db.name,
-    user: db.user,
-    password: db.password,
-    ssl: sslOptions(db.ssl, ca),
+    ...sessionOf(options, tenant),
+    ...{ files, directory, to },
+    ...(runnerWaitMs !== undefined && { runnerWaitMs }),
+    ...(lockTimeoutMs !== undefined && { lockTimeoutMs }),
   }
 }
 
-function hostOf({ tenant }: ListedTenant): string {
-  return tenant === null ? '' : `${tenant.db.host}:${tenant.db.port}`
-}
-
-function reasonOf(error: unknown): string {
-  if (error instanceof Fault) return error.reason
-  return error instanceof Error ? error.message : String(error)
-}
-
-/** Counts what runs per database server. */
-class HostSlots {
-  readonly #taken = new Map<string, number>()
-
-  take(host: string): boolean {
-    const taken = this.#taken.get(host) ?? 0
-    if (taken >= AT_ONCE_PER_HOST) return false
-    this.#taken.set(host, taken + 1)
-    return true
-  }
-
-  give(host: string): void {
-    const taken = (this.#taken.get(host) ?? 1) - 1
-    if (taken === 0) this.#taken.delete(host)
-    else this.#taken.set(host, taken)
-  }
+function noteOf({ status }: ListedTenant, run: MigrateResult): string | null {
+  const notes = [...run.warnings]
+  if (run.isAhead) notes.push('newer than this release')
+  if (status !== 'active') notes.push(status)
+  return notes.length === 0 ? null : notes.join('; ')
 }

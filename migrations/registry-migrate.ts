@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { parseArgs } from 'node:util'
 import { z } from 'zod'
 import { Keyring } from '../registry/envelope.ts'
 import { checkMasterKey } from '../registry/key-check.ts'
@@ -9,13 +10,16 @@ import { makeLog } from '../registry/lib/log.ts'
 import { parsePgUrl } from '../registry/lib/pg.ts'
 import { requireSafeRuntime } from '../registry/lib/runtime.ts'
 import { RegistryStore } from '../registry/store.ts'
-import { migrate } from './runner.ts'
+import { RETRIES, withRetries } from './retry.ts'
+import { migrate, planOf } from './runner.ts'
 
 requireSafeRuntime()
 runMain(main)
 
 /** `npm run db:registry-migrate`: brings the Registry to this release's schema. Safe to run again. */
 async function main(): Promise<void> {
+  const { values } = parseArgs({ options: { plan: { type: 'boolean', default: false } } })
+  const isPlan = values.plan
   const env = readEnv(
     {
       TENANT_REGISTRY_DB_URL: url('postgres:', 'postgresql:'),
@@ -29,7 +33,13 @@ async function main(): Promise<void> {
   const ca = env.REGISTRY_DB_SSL_CA
   const target = parsePgUrl(env.TENANT_REGISTRY_DB_URL, ca)
   const directory = join(import.meta.dirname, 'registry')
-  const result = await migrate({ target, directory })
+  if (isPlan) {
+    const { version, pending } = await planOf({ target, directory })
+    process.stdout.write(`-- Registry is at ${version ?? 'no version'}\n`)
+    for (const { name, sql } of pending) process.stdout.write(`\n-- ${name}\n${sql}`)
+    return
+  }
+  const result = await withRetries(RETRIES, () => migrate({ target, directory }))
   for (const warning of result.warnings) process.stderr.write(`warning: ${warning}\n`)
   for (const { file, durationMs } of result.applied) {
     process.stdout.write(`applied ${file} (${durationMs} ms)\n`)

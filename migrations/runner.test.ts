@@ -5,7 +5,8 @@ import pg from 'pg'
 import t from 'tap'
 import { startTestPostgres } from '../deploy/local/postgres.ts'
 import { parsePgUrl } from '../registry/lib/pg.ts'
-import { MigrationError, migrate } from './runner.ts'
+import { MigrationError } from './files.ts'
+import { migrate } from './runner.ts'
 
 const server = await startTestPostgres()
 const admin = new pg.Client({ connectionString: server.url('postgres') })
@@ -145,6 +146,8 @@ t.test('one runner per database: the second waits, or says who holds it', async 
   t.strictSame(runs.map(({ applied }) => applied.length).sort(), [0, 0, 1])
   t.equal((await client.query('SELECT FROM log')).rowCount, 1)
   await client.query(`SELECT pg_advisory_lock(hashtextextended('doorman_migrations', 0))`)
+  t.match(await migrate({ ...options, runnerWaitMs: 100 }), { applied: [] }, 'nothing to do')
+  await write('0002_b.sql', 'SELECT 1;')
   await t.rejects(migrate({ ...options, runnerWaitMs: 100 }), /another runner/)
 })
 

@@ -1,31 +1,24 @@
-import { createHash } from 'node:crypto'
-import { readdir, readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import type { Client } from 'pg'
-import type { AddressPolicy } from '../registry/lib/address.ts'
-import { closePg, connectPg, type PgTarget } from '../registry/lib/pg.ts'
+import { applyDown, applyUp } from './apply.ts'
+import { MigrationError, type MigrationFile, readMigrations, upTo } from './files.ts'
+import {
+  type AppliedMigration,
+  LOCK_TIMEOUT_MS,
+  lockRunner,
+  peekApplied,
+  readApplied,
+  type SessionOptions,
+  STATEMENT_TIMEOUT_MS,
+  withSession,
+} from './session.ts'
 
-/** Wait for a lock on a table that live traffic uses, before the migration gives way (DESIGN 5). */
-export const LOCK_TIMEOUT_MS = 5_000
-/** A single migration may run this long. */
-export const STATEMENT_TIMEOUT_MS = 10 * 60_000
-/** How long a runner waits for another one that works on the same database. */
-const RUNNER_WAIT_MS = 60_000
-/** Any constant will do; it keeps our lock apart from those of other tools. */
-const RUNNER_LOCK = "hashtextextended('doorman_migrations', 0)"
-const FILE_NAME = /^(\d{4})_([a-z0-9_]+)\.sql$/
-const NO_TRANSACTION = /^--\s*no transaction\b/i
-
-export interface MigrateOptions {
-  readonly target: PgTarget
+export interface MigrateOptions extends SessionOptions {
   /** Folder with `NNNN_name.sql` files. */
   readonly directory: string
-  readonly connectTimeoutMs?: number
-  readonly lockTimeoutMs?: number
-  readonly statementTimeoutMs?: number
-  readonly runnerWaitMs?: number
-  /** Where the database may be; absent or null: anywhere. */
-  readonly addressPolicy?: AddressPolicy | null
+  /** Its files where they are read already, as for a fleet. */
+  readonly files?: readonly MigrationFile[]
+  /** No further than this version; absent or null: all files. */
+  readonly to?: string | null
 }
 
 export interface MigrateResult {
@@ -39,92 +32,108 @@ export interface MigrateResult {
   readonly isAhead: boolean
 }
 
-/** What an operator can act on; the text names the file. */
-export class MigrationError extends Error {
-  override readonly name = 'MigrationError'
+export interface Plan {
+  readonly version: string | null
+  readonly pending: readonly MigrationFile[]
 }
 
 /**
- * Brings one database to the newest version of `directory`. Each file runs in a transaction together
- * with its record in `doorman_migrations`, so that a killed run resumes where it stopped; two runners on
- * one database wait for each other by a session advisory lock (connect to PostgreSQL itself, or to a
- * session-pooling PgBouncer).
+ * Brings one database to the newest version of `directory`, or to `to`. Each file runs in a transaction together
+ * with its record in `doorman_migrations`, so that a killed run resumes where it stopped; two runners never work
+ * on one database at a time, by a session advisory lock (connect to PostgreSQL itself, or to a session-pooling
+ * PgBouncer). A database that has nothing to do is not locked.
  *
- * A file whose first line is `-- no transaction` (for CREATE INDEX CONCURRENTLY) runs statement by
- * statement, each ended by a semicolon at the end of a line, without `$$`; it must be safe to run again.
+ * The comment that a file begins with may say `-- no transaction` (for CREATE INDEX CONCURRENTLY): it then runs
+ * statement by statement, each ended by a semicolon at the end of a line, without `$$`; it must be safe to run
+ * again. `-- lock_timeout: 2s` and `-- statement_timeout: 30min` change the limits for that file.
  *
  * @throws MigrationError where an applied file was edited, files are out of order, or one fails
  */
 export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
-  const files = await readMigrations(options.directory)
-  const lockTimeoutMs = options.lockTimeoutMs ?? LOCK_TIMEOUT_MS
-  const client = await connectPg(options.target, {
-    connectTimeoutMs: options.connectTimeoutMs ?? 3000,
-    statementTimeoutMs: options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS,
-    lockTimeoutMs,
-    applicationName: 'doorman-migrate',
-    addressPolicy: options.addressPolicy ?? null,
-  })
-  const warnings: string[] = []
-  client.on('notice', notice => {
-    if (notice.severity === 'WARNING' && notice.message) warnings.push(notice.message)
-  })
-  try {
-    await lockRunner(client, options.runnerWaitMs ?? RUNNER_WAIT_MS, lockTimeoutMs)
-    const done = await readApplied(client)
-    const pending = pendingOf(files, done)
+  const all = options.files ?? (await readMigrations(options.directory))
+  const files = upTo(all, options.to ?? null)
+  return withSession(options, async client => {
+    const warnings: string[] = []
+    client.on('notice', notice => {
+      if (notice.severity === 'WARNING' && notice.message) warnings.push(notice.message)
+    })
+    const done = await lockUnlessDone(client, files, options.runnerWaitMs)
+    const before = done.at(-1)?.version ?? null
+    const newest = all.at(-1)?.version ?? null
+    let reached = before
     const applied = []
-    for (const file of pending) {
+    for (const file of pendingOf(files, done)) {
       const startedAt = performance.now()
-      await (file.isTransactional ? applyInTransaction : applyByStatement)(client, file)
+      try {
+        await applyUp(client, file, limitsOf(options))
+      } catch (error) {
+        if (error instanceof MigrationError) error.reached = reached
+        throw error
+      }
+      reached = file.version
       applied.push({ file: file.name, durationMs: Math.round(performance.now() - startedAt) })
     }
-    const before = done.at(-1)?.version ?? null
-    const newest = files.at(-1)?.version ?? null
     const isAhead = before !== null && (newest === null || before > newest)
-    return { before, after: isAhead ? before : newest, applied, warnings, isAhead }
-  } finally {
-    // The session's end also gives the advisory lock back.
-    await closePg(client)
-  }
+    return { before, after: reached, applied, warnings, isAhead }
+  })
 }
 
-interface MigrationFile {
-  readonly version: string
-  readonly name: string
-  readonly checksum: string
-  readonly sql: string
-  readonly isTransactional: boolean
+/** What `migrate` would run; changes nothing and waits for nobody. */
+export async function planOf(options: MigrateOptions): Promise<Plan> {
+  const files = upTo(options.files ?? (await readMigrations(options.directory)), options.to ?? null)
+  return withSession(options, async client => {
+    const done = (await peekApplied(client)) ?? []
+    return { version: done.at(-1)?.version ?? null, pending: pendingOf(files, done) }
+  })
 }
 
-/** The files of `directory` in order. Other files are left alone, a misnamed .sql is an error. */
-export async function readMigrations(directory: string): Promise<readonly MigrationFile[]> {
-  const names = (await readdir(directory)).filter(name => name.endsWith('.sql')).sort()
-  const files = await Promise.all(
-    names.map(async name => {
-      const version = FILE_NAME.exec(name)?.[1]
-      if (version === undefined) throw new MigrationError(`${name}: not named NNNN_name.sql`)
-      // A checkout on another system may have changed the line ends; the migration is the same.
-      const sql = (await readFile(join(directory, name), 'utf8')).replaceAll('\r\n', '\n')
-      const checksum = createHash('sha256').update(sql).digest('hex')
-      return { version, name, checksum, sql, isTransactional: !NO_TRANSACTION.test(sql) }
-    }),
-  )
-  for (const [i, file] of files.entries()) {
-    if (file.version === files[i - 1]?.version) {
-      throw new MigrationError(`${file.name}: version ${file.version} is there twice`)
+/**
+ * Takes back what is above `to` (`0000`: everything), newest first, by the files' down scripts. All of them must
+ * be there before the first one runs.
+ */
+export async function migrateDown(
+  options: MigrateOptions & { readonly to: string },
+): Promise<MigrateResult> {
+  const files = options.files ?? (await readMigrations(options.directory))
+  if (options.to !== '0000') upTo(files, options.to)
+  return withSession(options, async client => {
+    await lockRunner(client, options.runnerWaitMs)
+    const done = await readApplied(client)
+    pendingOf(files, done)
+    const before = done.at(-1)?.version ?? null
+    const back = done.filter(({ version }) => version > options.to).reverse()
+    const known = back.map(record => {
+      const file = files.find(({ version }) => version === record.version)
+      if (file?.down == null) throw new MigrationError(`${record.name}: it has no .down.sql`)
+      return file
+    })
+    const applied = []
+    for (const file of known) {
+      const startedAt = performance.now()
+      await applyDown(client, file, limitsOf(options))
+      const durationMs = Math.round(performance.now() - startedAt)
+      applied.push({ file: file.down?.name ?? file.name, durationMs })
     }
-  }
-  return files
+    const left = done.filter(({ version }) => version <= options.to)
+    const after = left.at(-1)?.version ?? null
+    return { before, after, applied, warnings: [], isAhead: false }
+  })
 }
 
-interface AppliedMigration {
-  readonly version: string
-  readonly name: string
-  readonly checksum: string
+/** What was applied; under the lock, where something is left to do. */
+async function lockUnlessDone(
+  client: Client,
+  files: readonly MigrationFile[],
+  runnerWaitMs: number | undefined,
+): Promise<readonly AppliedMigration[]> {
+  const seen = await peekApplied(client)
+  if (seen !== null && pendingOf(files, seen).length === 0) return seen
+  await lockRunner(client, runnerWaitMs)
+  return readApplied(client)
 }
 
-function pendingOf(
+/** @throws MigrationError where an applied file was edited, or a new one is older than what was applied */
+export function pendingOf(
   files: readonly MigrationFile[],
   done: readonly AppliedMigration[],
 ): readonly MigrationFile[] {
@@ -144,67 +153,9 @@ function pendingOf(
   })
 }
 
-async function lockRunner(client: Client, waitMs: number, lockTimeoutMs: number): Promise<void> {
-  try {
-    await client.query(`SET lock_timeout = ${Math.max(1, Math.floor(waitMs))}`)
-    await client.query(`SELECT pg_advisory_lock(${RUNNER_LOCK})`)
-  } catch (error) {
-    if ((error as { code?: string }).code !== '55P03') throw error
-    throw new MigrationError(`another runner has held this database for ${waitMs} ms`)
+function limitsOf({ lockTimeoutMs, statementTimeoutMs }: MigrateOptions) {
+  return {
+    lockTimeoutMs: lockTimeoutMs ?? LOCK_TIMEOUT_MS,
+    statementTimeoutMs: statementTimeoutMs ?? STATEMENT_TIMEOUT_MS,
   }
-  await client.query(`SET lock_timeout = ${Math.max(1, Math.floor(lockTimeoutMs))}`)
-}
-
-async function readApplied(client: Client): Promise<readonly AppliedMigration[]> {
-  // What was applied, by whom it is read: this runner alone.
-  await client.query(`
-    CREATE TABLE IF NOT EXISTS doorman_migrations (
-      version text PRIMARY KEY,
-      name text NOT NULL,
-      checksum text NOT NULL,
-      applied_at timestamptz NOT NULL DEFAULT now(),
-      duration_ms integer NOT NULL
-    )`)
-  const { rows } = await client.query<AppliedMigration>(
-    'SELECT version, name, checksum FROM doorman_migrations ORDER BY version COLLATE "C"',
-  )
-  return rows
-}
-
-async function applyInTransaction(client: Client, file: MigrationFile): Promise<void> {
-  const startedAt = performance.now()
-  try {
-    await client.query('BEGIN')
-    await client.query(file.sql)
-    await record(client, file, startedAt)
-    await client.query('COMMIT')
-  } catch (error) {
-    // Where the connection is gone, the server rolls back by itself.
-    await client.query('ROLLBACK').catch(() => {})
-    throw failed(file, error)
-  }
-}
-
-async function applyByStatement(client: Client, file: MigrationFile): Promise<void> {
-  if (file.sql.includes('$$')) throw failed(file, '$$ is not possible without a transaction')
-  const startedAt = performance.now()
-  const statements = file.sql.split(/;[ \t]*$/m).filter(sql => sql.replace(/--.*$/gm, '').trim())
-  try {
-    for (const sql of statements) await client.query(sql)
-    await record(client, file, startedAt)
-  } catch (error) {
-    throw failed(file, error)
-  }
-}
-
-async function record(client: Client, file: MigrationFile, startedAt: number): Promise<void> {
-  await client.query(
-    'INSERT INTO doorman_migrations (version, name, checksum, duration_ms) VALUES ($1, $2, $3, $4)',
-    [file.version, file.name, file.checksum, Math.round(performance.now() - startedAt)],
-  )
-}
-
-function failed(file: MigrationFile, error: unknown): MigrationError {
-  const text = error instanceof Error ? error.message : String(error)
-  return new MigrationError(`${file.name}: ${text}`, { cause: error })
 }

@@ -1,5 +1,4 @@
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import { z } from 'zod'
 import { Keyring } from '../registry/envelope.ts'
 import { checkMasterKey } from '../registry/key-check.ts'
@@ -8,30 +7,21 @@ import { readPem } from '../registry/lib/ca.ts'
 import { list, parsed, readEnv, url } from '../registry/lib/env.ts'
 import { runMain } from '../registry/lib/lifecycle.ts'
 import { makeLog } from '../registry/lib/log.ts'
+import { parsePgUrl } from '../registry/lib/pg.ts'
 import { requireSafeRuntime } from '../registry/lib/runtime.ts'
-import { type ListedTenant, RegistryStore } from '../registry/store.ts'
-import { parseTenantId, parseTenantKey } from '../registry/tenant.ts'
-import { migrateFleet, type TenantOutcome } from './fleet.ts'
-
-const USAGE = `Usage: npm run db:tenant-migrate [-- OPTIONS]
-
-Brings tenant databases to this release's schema. Without options: every shared tenant that is
-not archived, suspended ones included. One that fails does not stop the others; safe to run again.
-
-  --tenant-id UUID   this tenant alone, whatever its mode
-  --tenant-key KEY   the same by key
-  --help             this text
-
-Exit code 0: all done; 1: one or more failed; 2: wrong usage.
-`
+import { RegistryStore } from '../registry/store.ts'
+import { type CommandContext, runCommand } from './commands.ts'
+import { makeMigration } from './new-file.ts'
+import { type Options, parseOptions, USAGE } from './options.ts'
 
 requireSafeRuntime()
 runMain(main)
 
 /** `npm run db:tenant-migrate`. */
 async function main(): Promise<void> {
-  const only = readArguments()
-  if (only === null) return
+  const options = readArguments()
+  if (options === null) return
+  if (options.command === 'new') return makeNew(options)
   const env = readEnv(
     {
       TENANT_REGISTRY_DB_URL: url('postgres:', 'postgresql:'),
@@ -58,79 +48,50 @@ async function main(): Promise<void> {
     applicationName: 'doorman-migrate',
     ...(registryCa !== undefined && { ca: registryCa }),
   })
+  const context: CommandContext = {
+    ...{ options, store, keyring },
+    registry: parsePgUrl(env.TENANT_REGISTRY_DB_URL, registryCa),
+    directory: options.directory ?? join(import.meta.dirname, 'tenant'),
+    ...(ca !== undefined && { ca }),
+    addressPolicy: env.NODE_ENV === 'production' ? env.TENANT_ADDRESS_ALLOW : null,
+    signal: stopSignal(),
+  }
   try {
     await checkMasterKey(store, keyring)
-    let total = 0
-    const failed = await migrateFleet({
-      store,
-      keyring,
-      tenants: only.isAll ? store.list({ mode: 'shared' }) : await pick(store, only),
-      directory: join(import.meta.dirname, 'tenant'),
-      ...(ca !== undefined && { ca }),
-      addressPolicy: env.NODE_ENV === 'production' ? env.TENANT_ADDRESS_ALLOW : null,
-      onDone: outcome => {
-        total += 1
-        process.stdout.write(`${lineOf(outcome)}\n`)
-      },
-    })
-    process.stdout.write(`${total} tenant(s), ${failed} failed\n`)
-    process.exitCode = failed === 0 ? 0 : 1
+    process.exitCode = await runCommand(context)
   } finally {
     await store.close()
   }
 }
 
-interface Only {
-  readonly isAll: boolean
-  readonly id: string | undefined
-  readonly key: string | undefined
-}
-
-function readArguments(): Only | null {
+function readArguments(): Options | null {
   try {
-    const { values } = parseArgs({
-      options: {
-        'tenant-id': { type: 'string' },
-        'tenant-key': { type: 'string' },
-        help: { type: 'boolean' },
-      },
-    })
-    const { 'tenant-id': id, 'tenant-key': key } = values
-    if (values.help) {
-      process.stdout.write(USAGE)
-      return null
-    }
-    if (id !== undefined && key !== undefined)
-      throw new Error('--tenant-id or --tenant-key, not both')
-    if (id !== undefined && parseTenantId(id) === null) throw new Error('--tenant-id is not a UUID')
-    if (key !== undefined && parseTenantKey(key) === null)
-      throw new Error('--tenant-key is not a key')
-    return { isAll: id === undefined && key === undefined, id, key }
+    const options = parseOptions(process.argv.slice(2))
+    if (options !== 'help') return options
+    process.stdout.write(USAGE)
   } catch (error) {
     process.stderr.write(`${(error as Error).message}\n\n${USAGE}`)
     process.exitCode = 2
-    return null
   }
+  return null
 }
 
-async function pick(store: RegistryStore, { id, key }: Only): Promise<readonly ListedTenant[]> {
-  const tenantId = parseTenantId(id)
-  const tenantKey = parseTenantKey(key)
-  const found = []
-  for await (const listed of store.list()) {
-    const isWanted =
-      tenantId !== null
-        ? parseTenantId(listed.id) === tenantId
-        : parseTenantKey(listed.key) === tenantKey
-    if (isWanted) found.push(listed)
-  }
-  if (found.length === 0) throw new Error(`no tenant ${id ?? key}`)
-  return found
+async function makeNew(options: Options): Promise<void> {
+  const { name, isRegistry, withDown, withoutTransaction } = options
+  const folder = join(import.meta.dirname, isRegistry ? 'registry' : 'tenant')
+  const directory = options.directory ?? folder
+  const made = await makeMigration({ directory, name: name ?? '', withDown, withoutTransaction })
+  process.stdout.write(`${made.join('\n')}\n`)
 }
 
-function lineOf({ tenant, result, before, after, durationMs, note }: TenantOutcome): string {
-  const versions = `${before ?? '-'} -> ${after ?? '-'}`
-  return [result.padEnd(7), tenant.key, versions, `${durationMs} ms`, ...(note ? [note] : [])].join(
-    '  ',
-  )
+/** The first signal lets what runs finish, the second ends the process: the databases roll back by themselves. */
+function stopSignal(): AbortSignal {
+  const controller = new AbortController()
+  const onSignal = () => {
+    if (controller.signal.aborted) process.exit(130)
+    controller.abort()
+    process.stderr.write('stopping: what runs is finished; once more ends at once\n')
+  }
+  process.on('SIGINT', onSignal).on('SIGTERM', onSignal)
+  return controller.signal
 }

@@ -144,10 +144,45 @@ export const SET_ISSUER = `
   RETURNING ${TENANT_COLUMNS}, status_reason`
 
 /**
- * After a tenant migration. It moves config_version like any other change, for gateways act on the
- * schema version; where it is the same already, the trigger makes it no change.
+ * After tenant migrations. It moves config_version like any other change, for gateways act on the schema
+ * version; where it is the same already nothing is written. $1 ids, $2 versions.
  */
-export const SET_SCHEMA_VERSION = 'UPDATE tenants SET schema_version = $2 WHERE id = $1'
+export const SET_SCHEMA_VERSIONS = `
+  UPDATE tenants SET schema_version = new.version
+  FROM unnest($1::uuid[], $2::text[]) AS new (id, version)
+  WHERE tenants.id = new.id AND tenants.schema_version IS DISTINCT FROM new.version`
+
+/**
+ * The fleet runner's notes, some hundred at a time, and none of a tenant that is gone. A run that had nothing
+ * to do leaves the note of the one that did. In the order of the key, so that two runners do not wait in a circle.
+ */
+export const NOTE_MIGRATIONS = `
+  INSERT INTO tenant_migrations AS present
+    (tenant_id, version, state, error, attempts, applied, started_at, duration_ms)
+  SELECT new.* FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::int[],
+    $7::timestamptz[], $8::int[])
+    AS new (tenant_id, version, state, error, attempts, applied, started_at, duration_ms)
+  WHERE EXISTS (SELECT FROM tenants WHERE tenants.id = new.tenant_id)
+  ORDER BY tenant_id
+  ON CONFLICT (tenant_id) DO UPDATE SET state = excluded.state, error = excluded.error,
+    version = CASE WHEN excluded.state = 'ok' THEN excluded.version
+      ELSE coalesce(excluded.version, present.version) END,
+    attempts = excluded.attempts, applied = excluded.applied, started_at = excluded.started_at,
+    duration_ms = excluded.duration_ms, updated_at = now()
+  WHERE excluded.applied > 0 OR excluded.state <> 'ok'
+    OR (present.state, present.version) IS DISTINCT FROM (excluded.state, excluded.version)`
+
+/** Status of the fleet, one page. $1 after which key. */
+export const LIST_MIGRATIONS = `
+  SELECT id, tenant_key, mode, status, schema_version, state, error, attempts, applied, started_at,
+    duration_ms FROM tenants LEFT JOIN tenant_migrations ON tenant_id = id
+  WHERE $1::text IS NULL OR tenant_key::text > $1
+  ORDER BY tenant_key::text LIMIT $2`
+
+/** At the begin of a run: notes of tenants that were deleted. */
+export const PRUNE_MIGRATIONS = `
+  DELETE FROM tenant_migrations
+  WHERE NOT EXISTS (SELECT FROM tenants WHERE tenants.id = tenant_migrations.tenant_id)`
 
 /**
  * "Sign everyone out". It never goes back, and not by a clock of the gateways: tokens_valid_after in

@@ -5,6 +5,7 @@ import { withDeadline } from './lib/deadline.ts'
 import { Fault } from './lib/errors.ts'
 import type { Log } from './lib/log.ts'
 import { deadlineClient, parsePgUrl, pgConfig } from './lib/pg.ts'
+import { type MigrationNote, type MigrationState, readMigrationState } from './migration-note.ts'
 import type { TenantSecrets } from './rewrap.ts'
 import * as sql from './store-sql.ts'
 import {
@@ -370,8 +371,34 @@ export class RegistryStore {
     return this.#basedOn(await this.#query(sql.SET_ISSUER, [id, ...own, basedOn]), id)
   }
 
-  async setSchemaVersion(id: TenantId, version: string): Promise<void> {
-    await this.#query(sql.SET_SCHEMA_VERSION, [id, version])
+  /** Moves `schema_version` where it is another one; each that moves is told to the gateways. */
+  async setSchemaVersions(versions: ReadonlyMap<string, string | null>): Promise<void> {
+    await this.#query(sql.SET_SCHEMA_VERSIONS, [[...versions.keys()], [...versions.values()]])
+  }
+
+  /** Notes of the fleet runner. They move no version, and go unnoticed by gateways. */
+  async noteMigrations(notes: readonly MigrationNote[]): Promise<void> {
+    const column = <K extends keyof MigrationNote>(name: K) => notes.map(note => note[name])
+    await this.#query(sql.NOTE_MIGRATIONS, [
+      ...[column('id'), column('version'), column('state'), column('error')],
+      ...[column('attempts'), column('applied'), column('startedAt'), column('durationMs')],
+    ])
+  }
+
+  /** What is noted of each tenant, in order of their keys, page by page. */
+  async *migrationStates(): AsyncGenerator<MigrationState, void, undefined> {
+    let after: string | null = null
+    for (;;) {
+      const rows: readonly TenantRow[] = await this.#query(sql.LIST_MIGRATIONS, [after, LIST_PAGE])
+      for (const row of rows) yield readMigrationState(row)
+      if (rows.length < LIST_PAGE) return
+      after = String(rows.at(-1)?.tenant_key)
+    }
+  }
+
+  /** Removes notes of tenants that are gone. */
+  async pruneMigrations(): Promise<void> {
+    await this.#query(sql.PRUNE_MIGRATIONS, [])
   }
 
   /** One statement of a module that keeps its own beside this one, such as holds.ts. */

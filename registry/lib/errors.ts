@@ -235,6 +235,13 @@ export const ERRORS = {
     check: 'The table tenant_holds: who holds it, until when; HOLD_WAIT_MAX_MS, HELD_REQUESTS_MAX.',
     retryAfterS: 5,
   },
+  TENANT_MIGRATING: {
+    status: 503,
+    blame: 'platform',
+    message: 'This tenant is being upgraded. Try again shortly.',
+    check: 'db:tenant-migrate -- status: whether its migration waits or failed; TENANT_SCHEMA_MIN.',
+    retryAfterS: 10,
+  },
   TENANT_DATABASE_UNAVAILABLE: {
     status: 503,
     blame: 'tenant',

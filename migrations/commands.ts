@@ -1,0 +1,207 @@
+import { readFile, writeFile } from 'node:fs/promises'
+import { createInterface } from 'node:readline/promises'
+import type { PgTarget } from '../registry/lib/pg.ts'
+import type { ListedTenant, RegistryStore } from '../registry/store.ts'
+import { baseline } from './baseline.ts'
+import { readMigrations, upTo } from './files.ts'
+import { type Fingerprint, fingerprint } from './fingerprint.ts'
+import { type FleetOptions, type FleetResult, migrateFleet } from './fleet.ts'
+import { lockFleet } from './fleet-lock.ts'
+import { watchLaggards } from './laggards.ts'
+import type { Options } from './options.ts'
+import { planFleet, renderPlan } from './plan.ts'
+import { jsonReport, type Report, textReport } from './report.ts'
+import { RETRIES } from './retry.ts'
+import { migrateDown } from './runner.ts'
+import { selectTenants } from './select-tenants.ts'
+import { readStatus, renderStatus, statusForJson } from './status.ts'
+import { type DatabaseAccess, reasonOf } from './tenant-database.ts'
+import { verifyFleet } from './verify.ts'
+
+export interface CommandContext extends DatabaseAccess {
+  readonly options: Options
+  readonly store: RegistryStore
+  readonly registry: PgTarget
+  readonly directory: string
+  readonly signal: AbortSignal
+}
+
+/** For scripts; USAGE tells them. */
+const EXIT = { none: 0, some: 1, usage: 2, all: 3, stopped: 4 } as const
+
+/** @returns the exit code */
+export async function runCommand(context: CommandContext): Promise<number> {
+  const { options } = context
+  const files = upTo(
+    await readMigrations(context.directory),
+    options.to === '0000' ? null : options.to,
+  )
+  const target = files.at(-1)?.version ?? null
+  if (options.command === 'status') return status(context, target)
+  if (options.command === 'verify') return verify(context, target)
+  if (options.isPlan) return plan(context, target)
+  if (options.command === 'down') return down(context)
+  return fleet(context, target)
+}
+
+async function fleet(context: CommandContext, target: string | null): Promise<number> {
+  const { options, store } = context
+  const lock = await lockFleet(context.registry, options.ifIdle)
+  try {
+    if (!lock.isHeld) {
+      process.stderr.write('another run is under way: nothing was done\n')
+      return EXIT.none
+    }
+    await store.pruneMigrations()
+    if (options.isWatching) return await watch(context, target)
+    const tenants = await selectTenants(store, options, target)
+    return exitCodeOf(await runOver(context, tenants, target))
+  } finally {
+    await lock.release()
+  }
+}
+
+async function watch(context: CommandContext, target: string | null): Promise<number> {
+  await watchLaggards({
+    findLaggards: () => selectTenants(context.store, context.options, target),
+    run: (tenants, onDone) => runOver(context, tenants, target, onDone),
+    onError: error => process.stderr.write(`doorman: ${reasonOf(error)}\n`),
+    signal: context.signal,
+  })
+  return EXIT.none
+}
+
+async function down(context: CommandContext): Promise<number> {
+  const { options, store } = context
+  const tenants = await selectTenants(store, options, null)
+  const [tenant] = tenants
+  if (options.tenants.length === 0 || tenants.length !== 1 || tenant === undefined) {
+    process.stderr.write('down is for one tenant: --tenant-key or --tenant-id\n')
+    return EXIT.usage
+  }
+  if ((options.confirm ?? (await ask(tenant, options))) !== tenant.key) {
+    process.stderr.write(`not confirmed: --confirm ${tenant.key}\n`)
+    return EXIT.usage
+  }
+  const result = await runOver(context, tenants, options.to, () => {}, {
+    run: one => migrateDown({ ...one, to: options.to as string }),
+  })
+  return exitCodeOf(result)
+}
+
+async function ask(tenant: ListedTenant, { to }: Options): Promise<string | null> {
+  if (!process.stdin.isTTY || !process.stderr.isTTY) return null
+  const lines = createInterface({ input: process.stdin, output: process.stderr })
+  try {
+    const question = `Takes ${tenant.key} back to ${to}; data may be lost. Its key to confirm: `
+    return (await lines.question(question)).trim()
+  } finally {
+    lines.close()
+  }
+}
+
+async function runOver(
+  context: CommandContext,
+  tenants: readonly ListedTenant[],
+  target: string | null,
+  onDone: FleetOptions['onDone'] = () => {},
+  changes: Partial<FleetOptions> = {},
+): Promise<FleetResult> {
+  const { options, signal } = context
+  const report = makeReport(options)
+  report.start(tenants.length, target)
+  const { to, expect } = options
+  const result = await migrateFleet({
+    ...{ ...context, tenants, to: to === '0000' ? null : to },
+    pace: { ...options.pace, signal },
+    retries: { ...RETRIES, count: options.retries },
+    ...{ canaries: options.canaries, maxFailures: options.maxFailures },
+    ...(options.command === 'baseline' && {
+      run: one => baseline({ ...one, to: to as string, expect }),
+    }),
+    onWave: report.wave,
+    onDone(outcome) {
+      report.done(outcome)
+      onDone(outcome)
+    },
+    ...changes,
+  })
+  report.end(result)
+  return result
+}
+
+async function plan(context: CommandContext, target: string | null): Promise<number> {
+  const { options, store, directory, signal } = context
+  const tenants = await selectTenants(store, options, target)
+  const planned = await planFleet({
+    ...{ ...context, tenants, directory, files: await readMigrations(directory), to: options.to },
+    pace: { ...options.pace, signal },
+    retries: { ...RETRIES, count: options.retries, signal },
+  })
+  if (options.isJson) {
+    for (const { tenant, version, pending, problem } of planned) {
+      const names = pending.map(({ name }) => name)
+      const { id, key } = tenant
+      print(JSON.stringify({ event: 'plan', id, key, version, pending: names, problem }))
+    }
+    const files = new Map(planned.flatMap(({ pending }) => pending.map(file => [file.name, file])))
+    for (const [name, { sql }] of files) print(JSON.stringify({ event: 'file', name, sql }))
+  } else process.stdout.write(renderPlan(planned))
+  return planned.some(({ problem }) => problem !== null) ? EXIT.some : EXIT.none
+}
+
+async function status({ options, store }: CommandContext, target: string | null): Promise<number> {
+  const found = await readStatus(store.migrationStates(), target)
+  if (options.isJson) print(JSON.stringify(statusForJson(found)))
+  else process.stdout.write(renderStatus(found))
+  return EXIT.none
+}
+
+async function verify(context: CommandContext, target: string | null): Promise<number> {
+  const { options, store, signal } = context
+  const { referenceFile, saveFile } = options
+  const reference = referenceFile === null ? options.reference : await readReference(referenceFile)
+  const found = await verifyFleet({
+    ...{ ...context, reference, tenants: await selectTenants(store, options, target) },
+    pace: { ...options.pace, signal },
+    retries: { ...RETRIES, count: options.retries, signal },
+  })
+  if (saveFile !== null) await writeFile(saveFile, `${found.reference.lines.join('\n')}\n`)
+  let wrong = 0
+  for (const { tenant, hash, drift, problem } of found.verified) {
+    if (drift.length > 0 || problem !== null) wrong += 1
+    if (options.isJson) {
+      print(
+        JSON.stringify({ event: 'verify', id: tenant.id, key: tenant.key, hash, drift, problem }),
+      )
+    } else if (problem !== null) print(`failed  ${tenant.key}  ${problem}`)
+    else if (drift.length > 0) print(`drift   ${tenant.key}\n  ${drift.join('\n  ')}`)
+  }
+  if (!options.isJson) {
+    const { length } = found.verified
+    print(`${length} tenant(s), ${wrong} differ from ${found.reference.hash} or failed`)
+  }
+  return wrong === 0 ? EXIT.none : wrong === found.verified.length ? EXIT.all : EXIT.some
+}
+
+async function readReference(file: string): Promise<Fingerprint> {
+  const lines = (await readFile(file, 'utf8')).split('\n').filter(line => line !== '')
+  return fingerprint(lines)
+}
+
+function makeReport({ isJson }: Options): Report {
+  const out = (text: string) => void process.stdout.write(text)
+  if (isJson) return jsonReport(out)
+  const bar = process.stderr.isTTY ? (text: string) => void process.stderr.write(text) : null
+  return textReport({ out, bar })
+}
+
+function exitCodeOf({ ok, failed, left, stoppedBy }: FleetResult): number {
+  if (left > 0 && stoppedBy !== null) return EXIT.stopped
+  if (failed === 0) return EXIT.none
+  return ok === 0 ? EXIT.all : EXIT.some
+}
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`)
+}

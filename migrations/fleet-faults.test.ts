@@ -1,0 +1,180 @@
+import pg from 'pg'
+import t from 'tap'
+import type { TenantOutcome } from './fleet.ts'
+import { startTestFleet } from './test-kit.ts'
+
+const TENANTS = Number(process.env.DOORMAN_FLEET_TENANTS ?? 40)
+const FAULTY = ['slow', 'broken', 'locked', 'unreachable', 'refused'] as const
+
+const fleet = await startTestFleet()
+t.teardown(() => fleet.stop())
+const good = Array.from({ length: TENANTS - FAULTY.length }, (_, i) => `good${i}`)
+await fleet.write('0001_base.sql', 'CREATE TABLE things (id int, note text);')
+// Each tenant's own name decides how it fares.
+await fleet.write(
+  '0002_more.sql',
+  `-- lock_timeout: 100ms
+   ALTER TABLE things ADD COLUMN at timestamptz;
+   DO $$ BEGIN
+     IF current_database() = 'db_slow' THEN PERFORM pg_sleep(1); END IF;
+     IF current_database() = 'db_broken' THEN PERFORM note::int FROM things; END IF;
+   END $$;`,
+)
+await fleet.addTenants([...good, 'slow', 'broken', 'locked'])
+await fleet.addTenants(['unreachable'], { port: 1 })
+await fleet.addTenants(['refused'], { password: 'wrong-SECRET' })
+
+t.test('a slow, a broken, a locked and an unreachable tenant hold up nobody else', async t => {
+  await fleet.run({ to: '0001' })
+  await fleet.query('broken', `INSERT INTO things VALUES (1, 'row-SECRET')`)
+  const holder = new pg.Client({ connectionString: fleet.registry.server.url('db_locked') })
+  await holder.connect()
+  await holder.query('BEGIN; LOCK TABLE things')
+
+  const order: string[] = []
+  const outcomes = new Map<string, TenantOutcome>()
+  const { result } = await fleet.run({
+    retries: { count: 1, pauseMs: 1 },
+    pace: { atOnce: 8, perHost: 4, intervalMs: 0 },
+    // The slow one first: the others must overtake it.
+    tenants: (await fleet.list()).toSorted((a, b) => (a.key > b.key ? -1 : 1)),
+    onDone(outcome) {
+      order.push(outcome.tenant.key)
+      outcomes.set(outcome.tenant.key, outcome)
+    },
+  })
+  t.match(result, { ok: TENANTS - 4, failed: 4, left: 0, stoppedBy: null })
+  t.match(outcomes.get('slow'), { result: 'ok', after: '0002' })
+  t.ok(order.indexOf('slow') > 3, 'others were done meanwhile')
+  for (const key of good)
+    t.match(outcomes.get(key), { result: 'ok', before: '0001', after: '0002' })
+  t.match(outcomes.get('broken'), {
+    result: 'failed',
+    attempts: 1,
+    note: /^0002_more.sql: invalid/,
+  })
+  t.match(outcomes.get('locked'), { result: 'failed', attempts: 2, note: /lock timeout/ })
+  t.match(outcomes.get('unreachable'), { result: 'failed', attempts: 2, note: /ECONNREFUSED/ })
+  t.match(outcomes.get('refused'), { result: 'failed', attempts: 1, note: /authentication/ })
+
+  const { code, stdout } = await fleet.command(['status', '--json']).done
+  t.equal(code, 0)
+  const status = JSON.parse(stdout)
+  t.match(status, { target: '0002', tenants: TENANTS, laggards: [] })
+  t.strictSame(status.versions, { '0002': TENANTS - 4, '0001': 2, '-': 2 })
+  t.strictSame(status.states, { ok: TENANTS - 4, failed: 4 })
+  const errors = Object.fromEntries(
+    status.failed.map(({ key, error }: Record<string, string>) => [key, error]),
+  )
+  t.match(errors, { broken: /0002_more/, locked: /lock timeout/, unreachable: /ECONNREFUSED/ })
+  t.notMatch(stdout, 'SECRET', 'neither passwords nor values of rows')
+  const rows = await fleet.registry.admin.query('SELECT * FROM tenant_migrations')
+  t.notMatch(JSON.stringify(rows.rows), 'SECRET')
+
+  await holder.query('ROLLBACK')
+  await holder.end()
+  await fleet.query('broken', 'DELETE FROM things')
+})
+
+t.test('the next run does what is left, and tells gateways of nothing else', async t => {
+  const { admin } = fleet.registry
+  const versions = async () =>
+    (await admin.query('SELECT tenant_key, config_version::text FROM tenants ORDER BY 1')).rows
+  const before = await versions()
+  const { code, stdout } = await fleet.command(['--json', '--retries', '0']).done
+  t.equal(code, 1)
+  const events = stdout.split('\n').map(line => JSON.parse(line))
+  t.match(events[0], { event: 'start', tenants: TENANTS, target: '0002' })
+  t.match(events.at(-1), { event: 'end', ok: TENANTS - 2, failed: 2, left: 0, stopped_by: null })
+  const applied = events.filter(({ event, applied }) => event === 'tenant' && applied > 0)
+  t.strictSame(applied.map(({ key }) => key).sort(), ['broken', 'locked'])
+  const changed = (await versions()).filter(
+    (row, i) => row.config_version !== before[i].config_version,
+  )
+  t.strictSame(
+    changed.map(({ tenant_key }) => tenant_key),
+    ['broken', 'locked'],
+  )
+})
+
+t.test('a suspended tenant is kept up, unless it is excluded; then it is a laggard', async t => {
+  await fleet.addTenants(['asleep', 'astray'], { status: 'suspended' })
+  const excluded = await fleet.command(['--exclude', 'suspended', '--json', '--retries', '0']).done
+  t.notMatch(excluded.stdout, '"asleep"')
+  t.equal((await fleet.store.findListed('asleep'))?.tenant?.schemaVersion, null)
+  const one = await fleet.command(['--tenant-key', 'asleep']).done
+  t.match(one, { code: 0, stdout: /^ok {6} asleep {2}- -> 0002 .*suspended\n1 tenant/ })
+  const activated = await fleet.store.setStatus(
+    (await fleet.list())[0]?.id as never,
+    'active',
+    null,
+  )
+  t.equal(activated?.tenant?.schemaVersion, '0002', 'activated, it has its schema')
+  const laggards = await fleet.command(['--laggards', '--retries', '0']).done
+  t.match(laggards, { code: 1, stdout: /^ok {6} astray /m })
+  t.match(laggards.stdout, /3 tenant\(s\), 2 failed$/, 'it, and those that cannot be reached')
+})
+
+t.test('many names, a plan that changes nothing, and a version to stop at', async t => {
+  await fleet.write('0003_last.sql', 'CREATE TABLE last ();\n')
+  const names = ['--tenant-key', 'good0', '--tenant-key', 'good1']
+  const plan = await fleet.command([...names, '--plan']).done
+  t.equal(plan.code, 0)
+  t.match(plan.stdout, /^-- good0 {2}0002 {2}0003_last.sql\n-- good1 .*\n-- 2 of 2 /)
+  t.match(plan.stdout, /-- 0003_last.sql, in 2 tenant\(s\)\nCREATE TABLE last \(\);$/)
+  const to = await fleet.command([...names, '--to', '0002']).done
+  t.match(to, { code: 0, stdout: /^ok {6} good0 {2}0002 -> 0002 /m })
+  t.equal((await fleet.query('good0', `SELECT to_regclass('last') AS r`))[0]?.r, null)
+  const unknown = await fleet.command(['--to', '0009']).done
+  t.match(unknown, { code: 1, stderr: /no migration 0009/ })
+  await fleet.remove('0003_last.sql')
+})
+
+t.test('a canary that fails, or more failures than allowed, stop the run', async t => {
+  await fleet.write('0003_wrong.sql', 'SELECT 1/0;')
+  const tenants = (await fleet.list()).filter(({ key }) => key.startsWith('good'))
+  const waves: string[] = []
+  const canary = await fleet.run({ tenants, canaries: 1, onWave: ({ name }) => waves.push(name) })
+  t.match(canary.result, { ok: 0, failed: 1, left: tenants.length - 1, stoppedBy: 'failures' })
+  t.strictSame(waves, ['canary'])
+  const limit = { kind: 'count', count: 3 } as const
+  const pace = { atOnce: 1, perHost: 1, intervalMs: 0 }
+  const limited = await fleet.run({ tenants, maxFailures: limit, pace })
+  t.match(limited.result, { failed: 4, left: tenants.length - 4, stoppedBy: 'failures' })
+  const command = ['--max-failures', '10%', '--canary', '2', '--retries', '0', '--laggards']
+  t.match(await fleet.command(command).done, { code: 4, stdout: /^stopped by failures/m })
+  await fleet.write('0003_wrong.sql', 'SELECT 1;')
+  const good = await fleet.run({ tenants, canaries: 1, onWave: ({ name }) => waves.push(name) })
+  t.match(good.result, { ok: tenants.length, failed: 0, left: 0, stoppedBy: null })
+  t.strictSame(waves.slice(1), ['canary', 'second', 'rest'])
+})
+
+t.test('a run that is told to stop finishes what runs and begins nothing more', async t => {
+  await fleet.write('0004_slow.sql', 'SELECT pg_sleep(0.2); CREATE TABLE finished ();')
+  const command = fleet.command(['--json', '--retries', '0', '--concurrency', '2'])
+  command.onLine = line => {
+    // A second signal would end it at once.
+    if (line.includes('"tenant"') && !command.child.killed) command.child.kill('SIGTERM')
+  }
+  const { code, stdout } = await command.done
+  t.equal(code, 4)
+  const events = stdout.split('\n').map(line => JSON.parse(line))
+  t.match(events.at(-1), { event: 'end', stopped_by: 'signal' })
+  t.ok(events.at(-1).left >= TENANTS - 5, `${events.at(-1).left} were not begun`)
+  for (const { key, result, after } of events.filter(({ event }) => event === 'tenant')) {
+    if (result !== 'ok') continue
+    t.equal(after, '0004')
+    t.not((await fleet.query(key, `SELECT to_regclass('finished') AS r`))[0]?.r, null)
+  }
+  await fleet.remove('0004_slow.sql')
+})
+
+t.test('one run of many that start together is enough, where they ask for it', async t => {
+  const { admin } = fleet.registry
+  const client = await admin.connect()
+  await client.query(`SELECT pg_advisory_lock_shared(hashtextextended('doorman_fleet', 0))`)
+  const second = await fleet.command(['--if-idle']).done
+  t.match(second, { code: 0, stdout: '', stderr: /another run is under way/ })
+  t.match(await fleet.command(['--tenant-key', 'good0']).done, { code: 0 }, 'others go on')
+  client.release(true)
+})

@@ -1,0 +1,31 @@
+import type { ListedTenant, RegistryStore } from '../registry/store.ts'
+import type { Options } from './options.ts'
+import { isBehind } from './status.ts'
+
+/**
+ * The tenants that a command is for, in order of their keys. Those that are named are taken as they are.
+ *
+ * @throws Error where one that is named does not exist
+ */
+export async function selectTenants(
+  store: Pick<RegistryStore, 'list' | 'findListed'>,
+  options: Options,
+  target: string | null,
+): Promise<readonly ListedTenant[]> {
+  const chosen: ListedTenant[] = []
+  for (const name of new Set(options.tenants)) {
+    const found = await store.findListed(name)
+    if (found === null) throw new Error(`no tenant ${name}`)
+    if (!chosen.some(({ id }) => id === found.id)) chosen.push(found)
+  }
+  if (options.tenants.length > 0) return chosen
+  const filter = options.withDedicated ? {} : ({ mode: 'shared' } as const)
+  for await (const listed of store.list(filter)) {
+    if (listed.status === 'suspended' && !options.withSuspended) continue
+    const version = listed.tenant?.schemaVersion ?? null
+    if (options.onlyLaggards && (listed.status === 'archived' || !isBehind(version, target)))
+      continue
+    chosen.push(listed)
+  }
+  return chosen
+}
