@@ -127,6 +127,17 @@ t.test('WebSocket handshakes pass the same phases as requests', async t => {
     t.equal((await fetch(`${gateway.url}/healthz`)).status, 200)
   })
 
+  t.test('a frame that comes in one piece with the 101 arrives', async t => {
+    onUpgrade = (req, socket, head) => {
+      socket.cork()
+      sockets.handleUpgrade(req, socket, head, ws => ws.send('welcome'))
+      process.nextTick(() => socket.uncork())
+    }
+    const socket = open('/api/ws')
+    t.equal(String((await once(socket, 'message'))[0]), 'welcome')
+    socket.terminate()
+  })
+
   t.test('a reset after the 101 is no 502 in the midst of the frames', async t => {
     const arrived = new Promise<Duplex>(resolve => {
       onUpgrade = (_, socket) => {

@@ -165,6 +165,10 @@ class Upgrading {
     proxyReq.prependListener('upgrade', (res, upstreamSocket) => {
       this.#splice(res, upstreamSocket as Socket)
     })
+    // Behind it: it puts back what came with the 101, which a listener from before would take for itself.
+    proxyReq.on('upgrade', (_, upstreamSocket) => {
+      upstreamSocket.on('data', chunk => this.#onFrames(chunk))
+    })
     // Its own listener would write the decoded body behind a chunked head.
     proxyReq.removeAllListeners('response').on('response', res => this.#relayRefusal(res))
   }
@@ -198,8 +202,6 @@ class Upgrading {
     upstreamSocket.on('close', () => {
       if (!this.#isLeaving) this.#end(null)
     })
-    // Beside http-proxy's pipe, and seen before it is passed on.
-    upstreamSocket.on('data', chunk => this.#onFrames(chunk))
     if (this.#isOver) return void upstreamSocket.destroy()
     const exchange = this.#exchange
     exchange.status = 101
