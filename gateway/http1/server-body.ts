@@ -1,6 +1,7 @@
 import type { BodySink, BodySource, Exchange } from '../exchange.ts'
 import { BodyRate } from './server-body-rate.ts'
 import type { ServerConnection } from './server-connection.ts'
+import type { MessageReader } from './server-message-reader.ts'
 
 /** A request body on its way from the connection to its one consumer. */
 export class RequestBody implements BodySource {
@@ -13,6 +14,8 @@ export class RequestBody implements BodySource {
   /** Bytes to come; unknown (Infinity) for a chunked body. */
   left: number
   readonly rate = new BodyRate()
+  /** Its last byte has been taken. */
+  isEnded = false
   isComplete = false
   /** The consumer is gone or never came: what still arrives is dropped. */
   isDropped = false
@@ -52,8 +55,28 @@ export class RequestBody implements BodySource {
     if (!this.isDropped && this.#sink !== null) this.#connection.onBodyFlow(this, false)
   }
 
-  deliver(chunk: Buffer): void {
-    if (this.isDropped) return
+  /**
+   * Takes what is its own of `bytes` and delivers it.
+   *
+   * @returns where the rest begins; negative: the framing is broken
+   */
+  take(bytes: Buffer, start: number, end: number, reader: MessageReader): number {
+    if (this.length !== null) {
+      const at = Math.min(end, start + this.left)
+      this.left -= at - start
+      this.isEnded = this.left === 0
+      if (!this.isDropped) this.#deliver(bytes.subarray(start, at))
+      return at
+    }
+    const result = reader.readChunks(bytes, start, end)
+    const { at } = reader
+    const chunk = reader.takeChunk()
+    this.isEnded = result === 'end'
+    if (chunk !== null && !this.isDropped) this.#deliver(chunk)
+    return result === 'end' || result === 'more' ? at : -1
+  }
+
+  #deliver(chunk: Buffer): void {
     if (this.exchange !== null) this.exchange.bytesIn += chunk.length
     this.#sink?.onBodyBytes(chunk)
   }

@@ -1,47 +1,18 @@
-import { Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { type ErrorCode, Fault, faultBody, faultFields } from '../../registry/lib/errors.ts'
 import { type Client, type Exchange, makeExchange, type UpgradeSocket } from '../exchange.ts'
 import { SocketReply } from '../socket-reply.ts'
-import { SecureSocket } from './secure-socket.ts'
 import { RequestBody } from './server-body.ts'
-import type { Llhttp, MessageParser } from './server-llhttp.ts'
+import type { ServerLimits, ServerTimeouts } from './server-limits.ts'
+import type { Llhttp } from './server-llhttp.ts'
+import { MessageReader } from './server-message-reader.ts'
 import { ServerReply } from './server-reply.ts'
 import { renderReplyHead } from './server-reply-head.ts'
-import { isRefusal, type RequestHead, readRequestHead } from './server-request-head.ts'
+import { isRefusal, type RequestHead } from './server-request-head.ts'
+import { openSocket, probeSocket } from './server-socket.ts'
 import { UpgradedSocket } from './server-upgraded.ts'
 import { Alarm, type TimerWheel } from './timer-wheel.ts'
 import type { WriteScratch } from './write-scratch.ts'
-
-export interface ServerTimeouts {
-  /** From a head's first byte (or from the accept) to its last. Standard: 10,000. */
-  readonly headMs: number
-  /** Between two pieces of a request body, while its consumer wants them. Standard: 30,000. */
-  readonly bodyIdleMs: number
-  /** Stretch over which `bodyBytesPerSMin` is looked at. Standard: 20,000. */
-  readonly bodyRateWindowMs: number
-  /** Between an answer and the next request. Standard: 65,000. */
-  readonly keepAliveMs: number
-  /** How long a client may leave a full socket unread. Standard: 60,000. */
-  readonly writeStallMs: number
-  /**
-   * How long, after a client has closed its side, an answer may make no progress: hardly any client
-   * closes one side only, so this is mostly how soon a departure is noticed. Standard: 1,000.
-   */
-  readonly halfCloseMs: number
-  /** How long the client has to take a last answer and close. Standard: 2,000. */
-  readonly lingerMs: number
-}
-
-export interface ServerLimits {
-  /** Request line and fields together. Standard: 16 KiB. */
-  readonly headBytesMax: number
-  /** Header fields. Standard: 100. */
-  readonly headFieldsMax: number
-  /** Bytes a second of a request body while its consumer wants them; 0: any. Standard: 100. */
-  readonly bodyBytesPerSMin: number
-  /** Bytes of a body that nobody read which are dropped before the connection is given up. Standard: 64 KiB. */
-  readonly dropBytesMax: number
-}
 
 /** What a connection needs of its server. */
 export interface ConnectionHost {
@@ -85,6 +56,7 @@ export class ServerConnection {
   readonly #host: ConnectionHost
   readonly #socket: Socket
   readonly #alarm: Alarm
+  readonly #reader: MessageReader
   #phase: Phase = 'idle'
   #isTaking = false
   /** The client has closed its side. */
@@ -97,12 +69,6 @@ export class ServerConnection {
   /** No request has come yet. */
   #isFresh = true
 
-  // Of the head under way.
-  #parser: MessageParser | null = null
-  /** The head's bytes of earlier reads. */
-  #headBuffer: Buffer | null = null
-  #headBytes = 0
-
   // Of the exchange under way.
   #reply: ServerReply | null = null
   #body: RequestBody | null = null
@@ -113,10 +79,7 @@ export class ServerConnection {
   #droppedBytes = 0
   #upgraded: UpgradedSocket | null = null
 
-  /**
-   * @param source the handle of an accepted connection that nothing reads from yet, or a paused socket
-   * (TLS, or what came behind a PROXY header), which is read as a stream
-   */
+  /** @param source see `openSocket` */
   constructor(
     host: ConnectionHost,
     source: unknown,
@@ -128,7 +91,8 @@ export class ServerConnection {
     this.network = network
     this.client = { address, isTls }
     this.#alarm = new Alarm(() => this.#onAlarm())
-    this.#socket = source instanceof Socket ? this.#readStream(source) : this.#readHandle(source)
+    this.#reader = new MessageReader(host.llhttp, host.limits.headBytesMax)
+    this.#socket = openSocket(source, host.readBuffer, (n, bytes) => this.#onRead(n, bytes))
     this.#socket.on('drain', () => this.#onDrain())
     this.#socket.on('end', () => this.#onPeerEnd())
     this.#socket.on('finish', () => this.#onFinish())
@@ -138,27 +102,8 @@ export class ServerConnection {
     host.wheel.arm(this.#alarm, host.timeouts.headMs)
   }
 
-  #readHandle(handle: unknown): Socket {
-    return new Socket({
-      handle: handle as never,
-      allowHalfOpen: true,
-      onread: {
-        buffer: this.#host.readBuffer,
-        callback: (n, bytes) => {
-          this.#onRead(n, bytes as Buffer)
-          return true
-        },
-      },
-    })
-  }
-
-  #readStream(socket: Socket): Socket {
-    socket.on('data', bytes => this.#onRead(bytes.length, bytes))
-    return socket.resume()
-  }
-
   get isIdle(): boolean {
-    return this.#phase === 'idle' && this.#headBytes === 0
+    return this.#phase === 'idle' && this.#reader.headBytes === 0
   }
 
   /** No request is being served and no answer is still on its way: it may be evicted. */
@@ -167,7 +112,7 @@ export class ServerConnection {
   }
 
   get isInHead(): boolean {
-    return this.#headBytes > 0
+    return this.#reader.headBytes > 0
   }
 
   get quietSinceTick(): number {
@@ -393,55 +338,22 @@ export class ServerConnection {
   // Heads.
 
   #takeHead(bytes: Buffer, start: number, end: number): number {
-    const { llhttp, limits, wheel, timeouts } = this.#host
-    this.#parser ??= llhttp.borrow()
-    const parser = this.#parser
-    const room = limits.headBytesMax - this.#headBytes
-    const result = llhttp.execute(parser, bytes, start, Math.min(end, start + room))
-    const at = start + parser.consumed
-    if (result === 'head') {
-      const text =
-        this.#headBuffer === null
-          ? bytes.toString('latin1', start, at)
-          : this.#appendHead(bytes, start, at).toString('latin1', 0, this.#headBytes)
-      this.#headBuffer = null
-      this.#headBytes = 0
-      const head = readRequestHead(text, parser)
-      if (isRefusal(head)) this.#refuse(codeOf(head.status), head.reason, head.status)
-      else this.#open(head)
-      return at
-    }
-    if (result === 'too-many-fields' || (result === 'more' && at - start === room)) {
-      this.#refuse('HEADERS_TOO_LARGE', 'head too large')
-      return end
-    }
-    if (result !== 'more') {
-      this.#refuse('BAD_REQUEST', 'malformed head', result === 'bad-version' ? 505 : 400)
-      return end
-    }
-    if (this.#headBytes === 0) wheel.arm(this.#alarm, timeouts.headMs)
-    this.#appendHead(bytes, start, at)
+    const reader = this.#reader
+    const isFirstRead = reader.headBytes === 0
+    const head = reader.readHead(bytes, start, end)
+    const { at } = reader
+    if (head === null) {
+      if (isFirstRead) this.#host.wheel.arm(this.#alarm, this.#host.timeouts.headMs)
+    } else if (isRefusal(head)) this.#refuse(codeOf(head.status), head.reason, head.status)
+    else this.#open(head)
     return at
-  }
-
-  #appendHead(bytes: Buffer, start: number, end: number): Buffer {
-    const need = this.#headBytes + end - start
-    let buffer = this.#headBuffer
-    if (buffer === null || buffer.length < need) {
-      buffer = Buffer.allocUnsafe(Math.max(need, 1024, this.#headBytes * 2))
-      this.#headBuffer?.copy(buffer, 0, 0, this.#headBytes)
-      this.#headBuffer = buffer
-    }
-    bytes.copy(buffer, this.#headBytes, start, end)
-    this.#headBytes = need
-    return buffer
   }
 
   #open(head: RequestHead): void {
     const { wheel, timeouts } = this.#host
     if (this.#hasPeerEnded) wheel.arm(this.#alarm, timeouts.halfCloseMs)
     else wheel.disarm(this.#alarm)
-    if (head.length !== null) this.#giveBackParser()
+    if (head.length !== null) this.#reader.giveBack()
     this.#phase = 'exchange'
     this.#isFresh = false
     this.#isKeepAlive = head.isKeepAlive
@@ -463,7 +375,7 @@ export class ServerConnection {
     const socket = new UpgradedSocket(this.#socket)
     this.#phase = 'upgraded'
     this.#upgraded = socket
-    this.#giveBackParser()
+    this.#reader.giveBack()
     this.#host.handle(
       this.#exchangeOf(head, new SocketReply(socket, this.standingFields), null, {
         socket,
@@ -482,14 +394,8 @@ export class ServerConnection {
     return makeExchange(method, target, rawHeaders, this.client, body, reply, upgrade)
   }
 
-  #giveBackParser(): void {
-    if (this.#parser === null) return
-    this.#host.llhttp.giveBack(this.#parser)
-    this.#parser = null
-  }
-
   #nextRequest(): void {
-    this.#giveBackParser()
+    this.#reader.giveBack()
     this.#body = null
     this.#phase = 'idle'
     const { wheel, timeouts } = this.#host
@@ -506,35 +412,19 @@ export class ServerConnection {
   #takeBody(bytes: Buffer, start: number, end: number): number {
     const body = this.#body as RequestBody
     const { wheel, timeouts, limits } = this.#host
-    let at: number
-    let isLast: boolean
-    if (body.length !== null) {
-      at = Math.min(end, start + body.left)
-      body.left -= at - start
-      isLast = body.left === 0
-      if (!body.isDropped) {
-        body.deliver(bytes.subarray(start, at))
-      }
-    } else {
-      const parser = this.#parser as MessageParser
-      const result = this.#host.llhttp.execute(parser, bytes, start, end)
-      at = start + parser.consumed
-      isLast = result === 'end'
-      const chunk = parser.takeBody()
-      if (chunk !== null) body.deliver(chunk)
-      if (result !== 'end' && result !== 'more') {
-        this.#isKeepAlive = false
-        const isAnswered = body.isDropped
-        body.fail(new Fault('BAD_REQUEST', 'malformed chunk'))
-        if (isAnswered) this.reset()
-        return end
-      }
+    const at = body.take(bytes, start, end, this.#reader)
+    if (at < 0) {
+      this.#isKeepAlive = false
+      const isAnswered = body.isDropped
+      body.fail(new Fault('BAD_REQUEST', 'malformed chunk'))
+      if (isAnswered) this.reset()
+      return end
     }
     // The consumer may have answered, cut or paused meanwhile.
     if (this.#phase !== 'exchange' || this.#body !== body) return at
-    if (isLast) {
+    if (body.isEnded) {
       if (this.#reply?.isStalled !== true) wheel.disarm(this.#alarm)
-      this.#giveBackParser()
+      this.#reader.giveBack()
       body.complete()
       if (this.#phase === 'exchange' && this.#body === body && this.#reply === null)
         this.#nextRequest()
@@ -606,7 +496,7 @@ export class ServerConnection {
 
   #onAlarm(): void {
     const body = this.#body
-    if (this.#phase === 'idle' && this.#headBytes > 0) {
+    if (this.#phase === 'idle' && this.#reader.headBytes > 0) {
       this.#refuse('REQUEST_TIMEOUT', 'head too slow')
     } else if (this.#phase === 'exchange' && this.#reply?.isStalled === true) {
       this.reset()
@@ -621,13 +511,9 @@ export class ServerConnection {
     }
   }
 
-  /**
-   * A write of no bytes sends nothing, and fails once a reset has come. A client that closed in order
-   * is noticed when all that it sent before has been read, so a little more of that is read too.
-   */
+  /** A client that closed in order is noticed when all that it sent before has been read, so a little more is. */
   #probe(): void {
-    if (this.#socket instanceof SecureSocket) this.#socket.probe()
-    else this.#socket.write('', 'latin1')
+    probeSocket(this.#socket)
     if ((this.#pending?.length ?? 0) < KEPT_BYTES_MAX) this.#readOn()
     else this.#armProbe()
   }
@@ -661,9 +547,7 @@ export class ServerConnection {
   #linger(): void {
     if (this.#phase === 'closed' || this.#phase === 'linger') return
     this.#phase = 'linger'
-    this.#giveBackParser()
-    this.#headBuffer = null
-    this.#headBytes = 0
+    this.#reader.close()
     this.#pending = null
     if (this.#body !== null) this.#body.isDropped = true
     this.#droppedBytes = 0
@@ -685,9 +569,8 @@ export class ServerConnection {
     if (this.#phase === 'closed') return
     this.#phase = 'closed'
     this.#host.wheel.disarm(this.#alarm)
-    this.#giveBackParser()
+    this.#reader.close()
     this.#pending = null
-    this.#headBuffer = null
     this.#host.onClosed(this)
     this.#upgraded?.destroy()
     this.#reply?.gone()

@@ -5,13 +5,15 @@ import type { Fault } from '../../registry/lib/errors.ts'
 import type { Log } from '../../registry/lib/log.ts'
 import type { Client, Exchange } from '../exchange.ts'
 import type { TlsContexts } from './secure-socket.ts'
+import { type ConnectionHost, ServerConnection } from './server-connection.ts'
+import { chooseEvicted } from './server-eviction.ts'
 import {
-  type ConnectionHost,
-  ServerConnection,
+  type AcceptLimits,
   type ServerLimits,
   type ServerTimeouts,
-} from './server-connection.ts'
-import { chooseEvicted } from './server-eviction.ts'
+  STANDARD_LIMITS,
+  STANDARD_TIMEOUTS,
+} from './server-limits.ts'
 import { Llhttp } from './server-llhttp.ts'
 import {
   Opening,
@@ -43,16 +45,6 @@ export interface Http1ServerOptions {
   readonly hstsMaxAgeS?: number
   /** Hears of connections that ended before their first request could come. */
   readonly onOpeningFailed?: (reason: OpeningFailure) => void
-}
-
-export interface AcceptLimits {
-  /** Open connections. Standard: 20,000. */
-  readonly connectionsMax: number
-  /**
-   * Open connections from one address, or one IPv6 network of 64 bits, that does not carry many clients.
-   * Standard: 10,000, so that it cannot take all of them, not even with requests that it never ends.
-   */
-  readonly connectionsPerAddressMax: number
 }
 
 const READ_BYTES = 64 * 1024
@@ -89,25 +81,8 @@ export class Http1Server implements ConnectionHost, OpeningHost {
     this.proxy = options.proxy ?? null
     this.tlsFields = transportSecurity(options.hstsMaxAgeS ?? 0)
     this.wheel = options.wheel ?? new TimerWheel()
-    this.timeouts = {
-      headMs: 10_000,
-      bodyIdleMs: 30_000,
-      bodyRateWindowMs: 20_000,
-      keepAliveMs: 65_000,
-      writeStallMs: 60_000,
-      halfCloseMs: 1000,
-      lingerMs: 2000,
-      ...options.timeouts,
-    }
-    this.limits = {
-      headBytesMax: 16 * 1024,
-      headFieldsMax: 100,
-      bodyBytesPerSMin: 100,
-      dropBytesMax: 64 * 1024,
-      connectionsMax: 20_000,
-      connectionsPerAddressMax: 10_000,
-      ...options.limits,
-    }
+    this.timeouts = { ...STANDARD_TIMEOUTS, ...options.timeouts }
+    this.limits = { ...STANDARD_LIMITS, ...options.limits }
     this.llhttp = new Llhttp(this.limits.headFieldsMax)
     this.#server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true })
     this.#server.on('connection', socket => this.#accept(socket))
