@@ -3,6 +3,10 @@ import { type Hold, type HoldAck, holdAcks } from './holds.ts'
 import type { RegistryStore } from './store.ts'
 
 const POLL_MS = 50
+/** Who listens to the Registry is a gateway, of whatever version. Every role may see that much. */
+const LISTENERS = `
+  SELECT count(*)::int AS listeners FROM pg_stat_activity
+  WHERE datname = current_database() AND application_name = 'doorman-watch'`
 
 /** Gateways that do not hold a tenant in time, in words. */
 export class HoldRefused extends Error {
@@ -11,7 +15,7 @@ export class HoldRefused extends Error {
 
 /**
  * Waits until every live gateway holds the tenant and has nothing of it under way. A gateway that falls silent counts
- * until it is no longer live: nobody knows what it still serves.
+ * until it is no longer live: nobody knows what it still serves. One of a version that knows of no holds counts too.
  *
  * @returns what they said in the end
  * @throws HoldRefused after `waitMs`, or the error of `signal`
@@ -27,9 +31,13 @@ export async function awaitHold(
     const acks = await holdAcks(store, hold.id)
     signal.throwIfAborted()
     const missing = acks.filter(({ inFlight }) => inFlight !== 0)
-    if (missing.length === 0) return acks
+    const [row] = await store.query(LISTENERS, [])
+    const unknown = Number(row?.listeners) - acks.length
+    if (missing.length === 0 && unknown <= 0) return acks
     if (performance.now() > deadline) {
-      throw new HoldRefused(`not all gateways hold it in time: ${missing.map(inWords).join('; ')}`)
+      const reasons = missing.map(inWords)
+      if (unknown > 0) reasons.push(`${unknown} more listen to the Registry: of an older version?`)
+      throw new HoldRefused(`not all gateways hold it in time: ${reasons.join('; ')}`)
     }
     await delay(POLL_MS, undefined, { signal })
   }

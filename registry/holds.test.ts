@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto'
+import pg from 'pg'
 import t from 'tap'
+import { awaitHold } from './await-hold.ts'
 import { type HoldNotice, parseHoldNotice } from './hold-notice.ts'
 import { ackHold, holdAcks, holdsInForce, placeHold, releaseHold } from './holds.ts'
 import { LIVE_MS, liveGateways, Membership } from './membership.ts'
@@ -60,6 +62,12 @@ t.test('one that fell silent is not live, and its row goes in the end', async t 
 })
 
 t.test('a tenant has one hold at a time, which ends by itself', async t => {
+  const over = async () => {
+    const deadline = Date.now() + 5000
+    while ((await holdsInForce(store)).length > 0) {
+      if (Date.now() > deadline) throw new Error('it does not end')
+    }
+  }
   const { id } = await store.create(newTenant())
   const first = await placeHold(store, id, 30_000, 'a move')
   await t.rejects(placeHold(store, id, 30_000, null), { code: 'CONFLICT' })
@@ -72,8 +80,9 @@ t.test('a tenant has one hold at a time, which ends by itself', async t => {
   t.equal(await releaseHold(store, id, first.id), false, 'once')
   const second = await placeHold(store, id, 1, null)
   t.not(second.id, first.id)
+  await over()
   await t.resolves(placeHold(store, id, 1, null), 'an expired one is in nobody’s way')
-  t.strictSame(await holdsInForce(store), [])
+  await over()
   await t.rejects(placeHold(store, id, 3_600_000, null), { code: 'VALIDATION_FAILED' })
 })
 
@@ -121,6 +130,22 @@ t.test('a hold and its end are told within a second, and again by each catch-up'
   await releaseHold(store, id, hold.id)
   await until('its end', () => mine().at(-1)?.restMs === 0, 1000)
   t.ok((mine().at(-1)?.seq ?? 0) > first.seq, 'known to be later')
+})
+
+t.test('a gateway of a version that knows of no holds is waited for in vain', async t => {
+  const { id } = await store.create(newTenant())
+  const hold = await placeHold(store, id, 30_000, null)
+  const wait = (ms: number) => awaitHold(store, hold, ms, new AbortController().signal)
+  t.strictSame(await wait(5000), [], 'no gateway, nobody to wait for')
+  const older = new pg.Client({ connectionString: registry.url, application_name: 'doorman-watch' })
+  await older.connect()
+  await t.rejects(wait(100), /1 more listen to the Registry/)
+  const newer = member()
+  await newer.join()
+  await ackHold(store, hold.id, newer.id, 0)
+  t.equal((await wait(5000)).length, 1, 'it is one that does')
+  await newer.leave()
+  await older.end()
 })
 
 t.test('a notice that is none of ours is no notice', t => {

@@ -6,6 +6,7 @@ import type { BucketFlags, DbFlags, Streams } from './commands.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import type { HoldFlags } from './hold.ts'
 import type { IssuerFlags } from './issuer.ts'
+import type { MoveFlags } from './move.ts'
 import type { HostFlags, ProvisionFlags } from './provision.ts'
 import type { Session } from './session.ts'
 
@@ -13,7 +14,8 @@ const HELP = `
 Secrets are never arguments. On a terminal they are asked for; otherwise they are read from
 standard input, one per line: database password, then with --bucket-name the bucket's access key and
 secret key. add-user reads the password, revoke-token the token, encrypt the secret,
-host-add the password of the admin role, provision the first user's and then the bucket's keys.
+host-add the password of the admin role, provision the first user's and then the bucket's keys,
+move the password of --to-user, or with --to-admin that of the administrator.
 
 Examples:
   printf '%s\\n' "$DB_PASSWORD" | npm run -s tenant -- create acme --name "Acme Inc" \\
@@ -23,10 +25,11 @@ Examples:
   npm run -s tenant -- list --status suspended
   npm run -s tenant -- suspend acme --reason "invoice 42"
   npm run -s tenant -- revoke-sessions acme
+  printf '%s\\n' "$DB_PASSWORD" | npm run -s tenant -- move acme --to-host db2.internal --dry-run
   printf '%s\\n' "$LEAKED_TOKEN" | npm run -s tenant -- revoke-token acme
 
 Environment: TENANT_REGISTRY_DB_URL, MASTER_ENCRYPTION_KEY, MASTER_ENCRYPTION_KEY_PREVIOUS
-(comma-separated), REGISTRY_DB_SSL_CA and DB_SSL_CA (PEM, or the path of a PEM file). add-user: with
+(comma-separated), REGISTRY_DB_SSL_CA and DB_SSL_CA (PEM, or the path of a PEM file). add-user, move: with
 NODE_ENV=production a database has no loopback, link-local or metadata address unless
 TENANT_ADDRESS_ALLOW lists it. set-issuer: JWT_ISSUER is the platform's own issuer, which it refuses.
 
@@ -252,6 +255,24 @@ function makeProgram(streams: Streams, done: (code: ExitCode) => void): Command 
       act(async session => {
         const { holdTenant } = await import('./hold.ts')
         return holdTenant(session, name, flags, streams)
+      }),
+    )
+
+  program
+    .command('move <KEY|ID>')
+    .description('move a tenant to another database while it is served')
+    .requiredOption('--to-host <host>')
+    .option('--to-port <port>', 'default 5432', wholeNumber)
+    .option('--to-db <name>', 'an empty database; default: the name of the present one')
+    .option('--to-user <name>', 'its owner; default: the present role’s name')
+    .addOption(new Option('--to-ssl-mode <mode>').choices(['disable', 'require', 'verify-full']))
+    .option('--to-admin <name>', 'make role and database as this role, whose password is read then')
+    .option('--seconds <number>', 'how long requests may wait, 10 to 120; default 30', wholeNumber)
+    .option('--dry-run', 'only look whether it can be done')
+    .action((name: string, flags: MoveFlags) =>
+      act(async session => {
+        const { moveCommand } = await import('./move.ts')
+        return moveCommand(session, name, flags, streams)
       }),
     )
 

@@ -1,0 +1,128 @@
+import { createHash, createHmac, pbkdf2Sync, randomBytes } from 'node:crypto'
+import { type Client, escapeIdentifier, escapeLiteral } from 'pg'
+import type { AddressPolicy } from '../lib/address.ts'
+import { Fault } from '../lib/errors.ts'
+import { closePg, connectPg, destroyPg, type PgTarget } from '../lib/pg.ts'
+import { SESSION } from './schema.ts'
+
+/** A move that cannot be done, in words for whoever asked for it. */
+export class MoveRefused extends Error {
+  override readonly name = 'MoveRefused'
+}
+
+const CONNECT_MS = 5_000
+/** An operator's machine that vanishes must not hold locks for longer than a hold may last. */
+const SESSION_IDLE_MS = 150_000
+
+/** One of the two databases, with a session in it. */
+export interface Place {
+  readonly client: Client
+  readonly target: PgTarget
+  /** Cuts it, whatever it does. */
+  cut(): void
+  close(): Promise<void>
+}
+
+/** @param what of whom the error speaks. @throws MoveRefused */
+export async function openPlace(
+  what: string,
+  target: PgTarget,
+  addressPolicy: AddressPolicy | null,
+): Promise<Place> {
+  let client: Client
+  try {
+    client = await connectPg(target, {
+      ...{ connectTimeoutMs: CONNECT_MS, statementTimeoutMs: 0, addressPolicy },
+      applicationName: 'doorman-move',
+    })
+  } catch (error) {
+    const reason = error instanceof Fault ? error.reason : (error as Error).message
+    throw new MoveRefused(`${what} cannot be reached: ${reason}`)
+  }
+  const place: Place = {
+    ...{ client, target },
+    cut: () => destroyPg(client),
+    close: () => closePg(client),
+  }
+  try {
+    await client.query(SESSION)
+    await client.query(`SET idle_in_transaction_session_timeout = ${SESSION_IDLE_MS}`)
+    return place
+  } catch (error) {
+    await place.close()
+    throw error
+  }
+}
+
+/** A role and a database that were made for a move, until they are taken away again. */
+export interface MadePlace {
+  readonly password: string
+  /** Both go again, as far as they can. */
+  unmake(): Promise<void>
+}
+
+/**
+ * Makes the role and the database of `wanted` by an administrator's session, with a new password.
+ *
+ * @param admin in whatever database of that server
+ * @throws MoveRefused where either is there already: it may be somebody else's
+ */
+export async function makePlace(
+  admin: PgTarget,
+  wanted: { readonly database: string; readonly user: string },
+  addressPolicy: AddressPolicy | null,
+): Promise<MadePlace> {
+  const place = await openPlace('the target server', admin, addressPolicy)
+  const { client } = place
+  const [database, user] = [escapeIdentifier(wanted.database), escapeIdentifier(wanted.user)]
+  const password = randomBytes(24).toString('base64url')
+  const drops: string[] = []
+  try {
+    const { rows } = await client.query<{ what: string }>(
+      `SELECT 'role ' || rolname AS what FROM pg_roles WHERE rolname = $1
+       UNION ALL SELECT 'database ' || datname FROM pg_database WHERE datname = $2`,
+      [wanted.user, wanted.database],
+    )
+    if (rows.length > 0) {
+      const there = rows.map(({ what }) => what).join(', ')
+      throw new MoveRefused(
+        `the target has ${there} already: use it without --to-admin, or drop it`,
+      )
+    }
+    await client.query(`CREATE ROLE ${user} LOGIN PASSWORD ${escapeLiteral(verifierOf(password))}`)
+    drops.push(`DROP ROLE IF EXISTS ${user}`)
+    // An administrator who is no superuser gives away only to roles that it is a member of.
+    await client.query(`GRANT ${user} TO CURRENT_USER`)
+    await client.query(`CREATE DATABASE ${database} OWNER ${user} TEMPLATE template0`)
+    drops.unshift(`DROP DATABASE IF EXISTS ${database} WITH (FORCE)`)
+    await client.query(`REVOKE ALL ON DATABASE ${database} FROM PUBLIC`)
+    await client.query(`REVOKE ${user} FROM CURRENT_USER`)
+  } catch (error) {
+    for (const drop of drops) await client.query(drop).catch(() => {})
+    throw error
+  } finally {
+    await place.close()
+  }
+  return {
+    password,
+    async unmake() {
+      const again = await openPlace('the target server', admin, addressPolicy)
+      try {
+        for (const drop of drops) await again.client.query(drop)
+      } finally {
+        await again.close()
+      }
+    },
+  }
+}
+
+/** What the server keeps of a password (RFC 5803, RFC 7677): its log, where it has the statement, holds no more. */
+function verifierOf(password: string): string {
+  const rounds = 4096
+  const salt = randomBytes(16)
+  const salted = pbkdf2Sync(password, salt, rounds, 32, 'sha256')
+  const keyOf = (name: string) => createHmac('sha256', salted).update(name).digest()
+  const stored = createHash('sha256').update(keyOf('Client Key')).digest('base64')
+  const server = keyOf('Server Key').toString('base64')
+  return `SCRAM-SHA-256$${rounds}:${salt.toString('base64')}$${stored}:${server}`
+}
