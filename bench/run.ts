@@ -4,6 +4,7 @@ import { dirname, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { benchBinding } from './binding.ts'
 import { benchConnections } from './connections/run.ts'
+import { benchControlPlane } from './control-plane.ts'
 import { HELP, type Options, parseOptions } from './options.ts'
 import { PEERS } from './peers/all.ts'
 import type { Peer } from './peers/peer.ts'
@@ -28,6 +29,10 @@ async function main(args: readonly string[]): Promise<void> {
   }
   if (args[0] === 'connections' && args.slice(1).every(arg => arg === '--quick')) {
     process.stdout.write(await benchConnections(args.length > 1, progress))
+    return
+  }
+  if (args.length === 1 && args[0] === 'registry') {
+    process.stdout.write(await benchControlPlane())
     return
   }
   const options = parseOptions(args)

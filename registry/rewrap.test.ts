@@ -218,6 +218,12 @@ t.test('a key is not retired while a secret is of it, or of the older tool', asy
   t.equal(await store.retireKey(before.currentKeyId), false)
   t.equal((await store.readKeyChecks()).length, 1)
   await setAccessKey(null)
+  const under = before.encrypt('pw', { owner: tenant.id, column: 'db_password_encrypted' })
+  const onItsWay = `INSERT INTO tenant_rotations (tenant_id, db_password_encrypted, actor)
+    VALUES ($1, $2, 'test')`
+  await registry.admin.query(onItsWay, [tenant.id, under])
+  t.equal(await store.retireKey(before.currentKeyId), false, 'a password that is on its way')
+  await registry.admin.query('DELETE FROM tenant_rotations')
   t.equal(await store.retireKey(before.currentKeyId), true)
   t.strictSame(await store.readKeyChecks(), [])
   t.equal(await store.retireKey(before.currentKeyId), false, 'there is none any more')

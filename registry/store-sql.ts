@@ -233,16 +233,18 @@ export const SAMPLE_SECRETS = `
   SELECT id, db_password_encrypted AS ciphertext FROM tenants
   WHERE db_password_encrypted <> '' ORDER BY config_version DESC LIMIT $1`
 
-/** Every secret of every tenant and of every database host, one to a row. */
+/**
+ * Every secret of every tenant and of every database host, one to a row; also a password that is on its way into a
+ * tenant's row, which no rotation of the master key touches: it ends there within a minute, or when it is settled.
+ */
 const SECRETS = `
-  SELECT t.id, s.ciphertext,
-    CASE WHEN s.ciphertext ~ '^v1[.][0-9a-f]{16}[.]' THEN substr(s.ciphertext, 4, 16) END AS key_id
-  FROM tenants t, unnest(ARRAY[t.db_password_encrypted::text, t.bucket_access_key_encrypted::text,
-    t.bucket_secret_key_encrypted::text]) AS s (ciphertext)
-  WHERE s.ciphertext <> ''
-  UNION ALL
-  SELECT NULL, admin_password_encrypted, CASE WHEN admin_password_encrypted ~ '^v1[.][0-9a-f]{16}[.]'
-    THEN substr(admin_password_encrypted, 4, 16) END FROM database_hosts`
+  SELECT id, CASE WHEN ciphertext ~ '^v1[.][0-9a-f]{16}[.]' THEN substr(ciphertext, 4, 16) END AS key_id
+  FROM (
+    SELECT t.id, s.ciphertext FROM tenants t, unnest(ARRAY[t.db_password_encrypted::text,
+      t.bucket_access_key_encrypted::text, t.bucket_secret_key_encrypted::text]) AS s (ciphertext)
+    UNION ALL SELECT tenant_id, db_password_encrypted FROM tenant_rotations
+    UNION ALL SELECT NULL, admin_password_encrypted FROM database_hosts
+  ) AS secrets WHERE ciphertext <> ''`
 
 /** Which master keys are in use, by how many secrets; key_id is null for the format of the older tool. */
 export const COUNT_SECRETS = `

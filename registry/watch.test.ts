@@ -141,6 +141,7 @@ t.test(
     await until('healthy again', () => watch.isHealthy && seen.health.includes(false))
     t.strictSame(seen.health, [true, false, true])
     t.equal(seen.gaps, 1, 'only that of the start')
+    t.match(watch.counts, { gap: 1, 'catch-up': 2, 'listener-lost': 1, 'catch-up-failed': 0 })
     await watch.stop()
   },
 )
