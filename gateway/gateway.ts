@@ -231,9 +231,9 @@ export async function startGateway(
     loginBodyDeadlineMs: LOGIN_BODY_DEADLINE_MS,
     appDomain: config.APP_DOMAIN ?? null,
   })
-  // Sockets and event streams cost next to nothing while silent, nor does who waits for its own client:
-  // the caps on connections are for them.
-  const others = () => inFlight - 1 - sockets.count - identifier.awaiting
+  // Sockets and event streams cost next to nothing while silent, nor does who waits for its own client or
+  // in line behind a hold: the caps on connections, and of the line, are for them.
+  const others = () => inFlight - 1 - sockets.count - identifier.awaiting - holds.waiting
   const pipeline: Pipeline = {
     headFieldsMax: config.HEAD_FIELDS_MAX,
     router: makeRouter(routesOf(config)),

@@ -14,7 +14,12 @@ t.test('a held tenant', async t => {
   const world = await startWorld()
   const upstream = await startUpstream()
   const [acme, globex] = [await world.createTenant('acme'), await world.createTenant('globex')]
-  const env = { ...world.env, APP_UPSTREAMS: upstream.origin, HELD_REQUESTS_PER_TENANT_MAX: '3' }
+  const env = {
+    ...world.env,
+    APP_UPSTREAMS: upstream.origin,
+    HELD_REQUESTS_PER_TENANT_MAX: '3',
+    IN_FLIGHT_MAX: '3',
+  }
   const [here, there] = (await Promise.all([startGateway(env), startGateway(env)])) as [
     RunningGateway,
     RunningGateway,
@@ -139,7 +144,7 @@ t.test('a held tenant', async t => {
     t.equal(refused.status, 503)
     t.ok(Number(refused.headers.get('retry-after')) > 0)
     t.match(await refused.json(), { code: 'TENANT_HELD', status: false })
-    t.equal(await statusOf(here, globex), 200)
+    t.equal(await statusOf(here, globex), 200, 'those that wait shed nobody else')
     clients[0]?.socket?.resetAndDestroy()
     await waiting(here, 2)
     const next = call(here, acme)

@@ -4,13 +4,13 @@ import type { Fault } from '../../registry/lib/errors.ts'
 import type { TenantId } from '../../registry/tenant.ts'
 import type { Exchange } from '../exchange.ts'
 import { TimerWheel } from '../http1/timer-wheel.ts'
-import { Holds } from './holds.ts'
+import { Holds, type HoldsOptions } from './holds.ts'
 
 const TENANT = randomUUID() as string as TenantId
 const OTHER = randomUUID() as string as TenantId
 
 /** Holds by a clock that the test moves. */
-function start(change: { waitMaxMs?: number; inFlight?: () => number } = {}) {
+function start(change: Partial<HoldsOptions> = {}) {
   let nowMs = 0
   const now = () => nowMs
   const wheel = new TimerWheel(100, 64, now)
@@ -38,10 +38,12 @@ function start(change: { waitMaxMs?: number; inFlight?: () => number } = {}) {
     },
     tell: (restMs: number, tenantId = TENANT, at = ++seq) =>
       holds.learn({ tenantId, holdId, seq: at, restMs }),
-    wait() {
+    wait(onResumed: (exchange: Exchange) => void = () => {}) {
       const exchange = { reply: { listener: null } } as unknown as Exchange
-      const resume = (resumed: Exchange, error: Fault | null) =>
+      const resume = (resumed: Exchange, error: Fault | null) => {
         seen.resumed.push([resumed, error?.code ?? null])
+        onResumed(resumed)
+      }
       holds.wait(exchange, TENANT, resume, () => {})
       return exchange
     },
@@ -66,6 +68,30 @@ t.test('waits no longer than it may, in line, and goes on a few at a time', t =>
   while (holds.waiting > 0) holds.ended(seen.resumed[1 + ended++]?.[0] as Exchange, TENANT)
   t.equal(ended, 100 - 32, 'each that ends makes room for one')
   t.equal(seen.resumed.filter(([, code]) => code === null).length, 100)
+  t.end()
+})
+
+t.test('a long line of requests that end as soon as they go on is worked off', t => {
+  const { holds, seen, tell, wait } = start({ waitersMax: 50_000, waitersPerTenantMax: 50_000 })
+  tell(20_000)
+  // Of a token that has expired meanwhile: refused within the call that lets it go on.
+  const end = (exchange: Exchange) => holds.ended(exchange, TENANT)
+  for (let i = 0; i < 50_000; i++) wait(end)
+  tell(0)
+  t.equal(seen.resumed.length, 50_000)
+  t.equal(holds.waiting, 0)
+  t.end()
+})
+
+t.test('one that ends at another tenant makes room in its line all the same', t => {
+  const { holds, seen, pass, tell, wait } = start()
+  tell(10_000)
+  // A login whose tenant was suspended meanwhile is carried out at the decoy.
+  for (let i = 0; i < 100; i++) wait(exchange => holds.ended(exchange, OTHER))
+  tell(0)
+  t.equal(seen.resumed.filter(([, code]) => code === null).length, 100)
+  pass(16_000)
+  t.equal(holds.size, 0, 'and the tenant is forgotten in the end')
   t.end()
 })
 

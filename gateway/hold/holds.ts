@@ -37,6 +37,7 @@ interface Held {
   /** When the hold ends by itself; until then a notice of before its end may still come. */
   untilMs: number
   isDrained: boolean
+  isPumping: boolean
   /** Oldest first, so that the first is the first to be late. */
   readonly waiters: Set<Waiter>
   /** Those that went on and have not ended. */
@@ -65,6 +66,8 @@ export class Holds {
   readonly #options: HoldsOptions
   readonly #now: () => number
   readonly #held = new Map<TenantId, Held>()
+  /** Whose line one that went on stood in: it may end at another tenant (a decoy). */
+  readonly #lineOf = new WeakMap<Exchange, Held>()
   #waiting = 0
 
   constructor(options: HoldsOptions) {
@@ -144,7 +147,7 @@ export class Holds {
 
   /** An exchange of this tenant has ended. Only to be called while `size` is not 0. */
   ended(exchange: Exchange, tenant: TenantId): void {
-    const held = this.#held.get(tenant)
+    const held = this.#lineOf.get(exchange) ?? this.#held.get(tenant)
     if (held === undefined) return
     held.passing.delete(exchange)
     if (held.state === 'held') this.#tellProgress(held, false)
@@ -163,7 +166,8 @@ export class Holds {
 
   #make(tenant: TenantId): Held {
     const held: Held = {
-      ...{ tenant, holdId: '', seq: 0, state: 'over', untilMs: 0, isDrained: false },
+      ...{ tenant, holdId: '', seq: 0, state: 'over', untilMs: 0 },
+      ...{ isDrained: false, isPumping: false },
       waiters: new Set(),
       passing: new Set(),
       alarm: new Alarm(() => this.#onAlarm(held)),
@@ -190,12 +194,24 @@ export class Holds {
 
   /** Lets waiters go, as many as may pass at once; those behind go as these end. */
   #pump(held: Held): void {
+    // One that ends within its own call would let the next one go from there, as deep as the line is long.
+    if (held.isPumping) return
+    held.isPumping = true
+    try {
+      this.#letGoInLine(held)
+    } finally {
+      held.isPumping = false
+    }
+    if (held.state === 'releasing' && held.waiters.size === 0) held.state = 'over'
+  }
+
+  #letGoInLine(held: Held): void {
     for (const waiter of held.waiters) {
       if (held.state === 'held' || held.passing.size >= RELEASED_AT_ONCE) return
       held.passing.add(waiter.exchange)
+      this.#lineOf.set(waiter.exchange, held)
       this.#letGo(held, waiter, null)
     }
-    if (held.state === 'releasing' && held.waiters.size === 0) held.state = 'over'
   }
 
   #letGo(held: Held, waiter: Waiter, error: Fault | null): void {
