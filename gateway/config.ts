@@ -34,6 +34,8 @@ const ENV = {
   PROXY_PROTOCOL: z.enum(['off', 'v1', 'v2', 'on'], 'must be off, v1, v2 or on').default('off'),
   ADMIN_PORT: port(9091),
   ADMIN_HOST: text().default('127.0.0.1'),
+  ADMIN_API_KEY: text().optional(),
+  ARCHIVE_GRACE_DAYS: int(0, 3650, 30),
   ACCESS_LOG_PERCENT: int(0, 100, 100),
   APP_UPSTREAMS: parsed(text(), readUpstreams),
   TENANT_SPREAD: int(1, 64, 2),
@@ -61,6 +63,7 @@ const ENV = {
   JWT_JWKS_REFRESH_MS: int(1000, 86_400_000, 300_000),
   JWT_JWKS_STALE_MS: int(0, 604_800_000, 3_600_000),
   TENANT_ADDRESS_ALLOW: parsed(list(), makeAddressPolicy),
+  DB_SSL_CA: parsed(text(), readPem).optional(),
   JWT_CACHE_ENTRIES: int(1, 10_000_000, 65_536),
   REVOKED_TOKENS_MAX: int(1000, 1_000_000, 100_000),
   EXPIRED_TOKEN_STATUS: int(400, 499, 401),
@@ -107,6 +110,7 @@ export type GatewayConfig = ReturnType<typeof readEnv<typeof ENV>>
 /** HARDENING B.8: a shorter HMAC secret can be searched (RFC 7518 section 3.2). */
 const SECRET_BYTES_MIN = 32
 const SECRETS = [
+  'ADMIN_API_KEY',
   'MASTER_ENCRYPTION_KEY',
   'JWT_SECRET_ACCESS_TOKEN',
   'JWT_SECRET_ACCESS_TOKEN_PREVIOUS',

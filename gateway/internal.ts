@@ -1,6 +1,8 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Admin } from './admin.ts'
 
 /** What the internal listener shows: of one gateway, or of all workers as one. */
 export interface InternalView {
@@ -12,15 +14,22 @@ export interface InternalView {
 
 export interface InternalListener {
   readonly address: AddressInfo
-  close(): void
+  /** The admin API's calls that are under way may end. */
+  close(): Promise<void>
 }
 
+/** What a rotation or a test that is under way gets, at the end of the process. */
+const CLOSE_MS = 1000
+/** Operators, probes and a scraper; whoever floods it gets no more. */
+const CONNECTIONS_MAX = 1024
+
 /**
- * The internal listener: `/livez`, `/readyz`, `/metrics`. Never exposed to tenants. Rejects where the
- * port cannot be had.
+ * The internal listener: `/livez`, `/readyz`, `/metrics`, and the admin API. Never exposed to tenants.
+ * Rejects where the port cannot be had.
  */
 export async function startInternal(
   view: InternalView,
+  admin: Admin,
   port: number,
   host: string,
 ): Promise<InternalListener> {
@@ -28,6 +37,9 @@ export async function startInternal(
     const answer = (status: number, type: string, body: string) => {
       res.writeHead(status, { 'content-type': type, 'cache-control': 'no-store' }).end(body)
     }
+    // Of a client that is gone; without a listener it would end the process.
+    res.on('error', () => {})
+    if (admin.take(req, res)) return
     req.resume()
     if (req.method !== 'GET' && req.method !== 'HEAD') return answer(405, 'text/plain', '')
     switch (req.url?.split('?')[0]) {
@@ -48,13 +60,17 @@ export async function startInternal(
         return answer(404, 'text/plain', '')
     }
   })
+  server.maxConnections = CONNECTIONS_MAX
   server.on('clientError', (_error, socket) => socket.destroy())
   server.listen(port, host)
   await once(server, 'listening')
   return {
     address: server.address() as AddressInfo,
-    close() {
+    async close() {
       server.close()
+      server.closeIdleConnections()
+      await Promise.race([once(server, 'close'), delay(CLOSE_MS, null, { ref: false })])
+      await admin.close()
       server.closeAllConnections()
     },
   }

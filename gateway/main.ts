@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util'
 import { onTermination, runMain } from '../registry/lib/lifecycle.ts'
 import { bufferedStdout, type Log, makeLog, sharedStdout } from '../registry/lib/log.ts'
 import { requireSafeRuntime } from '../registry/lib/runtime.ts'
+import { openAdmin } from './admin.ts'
 import { Primary } from './cluster-primary.ts'
 import { giveUp, IDLE_GRACE_MS, runWorker } from './cluster-worker.ts'
 import { type GatewayConfig, readGatewayConfig } from './config.ts'
@@ -44,6 +45,7 @@ async function runAlone(config: GatewayConfig, log: Log): Promise<void> {
       metrics: () => gateway.metrics.metrics(),
       whyNotReady: gateway.whyNotReady,
     },
+    await openAdmin(config, log),
     config.ADMIN_PORT,
     config.ADMIN_HOST,
   )
@@ -58,7 +60,7 @@ async function runAlone(config: GatewayConfig, log: Log): Promise<void> {
       noticeMs: config.DRAIN_NOTICE_MS,
       idleGraceMs: IDLE_GRACE_MS,
     })
-    internal.close()
+    await internal.close()
   })
 }
 
@@ -71,12 +73,17 @@ async function runPrimary(config: GatewayConfig, log: Log): Promise<void> {
     log,
     onFatal,
   })
-  const internal = await startInternal(primary, config.ADMIN_PORT, config.ADMIN_HOST)
+  const internal = await startInternal(
+    primary,
+    await openAdmin(config, log),
+    config.ADMIN_PORT,
+    config.ADMIN_HOST,
+  )
   let isStopping = false
   onTermination(log, config.DRAIN_TIMEOUT_MS, async () => {
     isStopping = true
     await primary.stop()
-    internal.close()
+    await internal.close()
   })
   // After a crash of this process the workers drain by themselves.
   process.on('exit', code => {

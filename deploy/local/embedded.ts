@@ -91,7 +91,7 @@ export async function startEmbedded(given: EmbeddedOptions): Promise<Running> {
     return { binaries, binaryPorts }
   })
   onStarted(() => binaries.stop())
-  print(summary({ ports: binaryPorts, tenants, dataDir }))
+  print(summary({ ports: binaryPorts, tenants, dataDir, adminApiKey: keys.adminApiKey }))
   return { died: firstDeath(postgres, s3, binaries) }
 }
 

@@ -72,7 +72,7 @@ const columns = {
   db_port: whole(1, 65_535),
   db_name: line(63),
   db_user: line(63),
-  db_password: line(256),
+  db_password: line(256).meta({ writeOnly: true }),
   db_ssl_mode: oneOf(SSL_MODES).nullable(),
   db_pool_max: whole(1, 1000).nullable(),
   bucket_provider: line(32).nullable(),
@@ -84,8 +84,8 @@ const columns = {
     .max(255, 'must have 255 characters at most')
     .regex(/^([A-Za-z0-9_][A-Za-z0-9._-]*\/)+$/, 'must end in / and be like "acme/" or "eu/acme/"')
     .nullable(),
-  bucket_access_key: line(256).nullable(),
-  bucket_secret_key: line(256).nullable(),
+  bucket_access_key: line(256).nullable().meta({ writeOnly: true }),
+  bucket_secret_key: line(256).nullable().meta({ writeOnly: true }),
   app_url: webUrl(255).nullable(),
   plan: line(64).nullable(),
   limits,
@@ -163,6 +163,7 @@ export function readFields<S extends z.ZodType>(schema: S, value: unknown): z.ou
       issue.code === 'invalid_type' &&
       issue.path.length > 0 &&
       valueAt(value, issue.path) === undefined
+    if (place === '' && issue.code === 'invalid_type') return ['body: must be a JSON object']
     return [`${place || 'body'}: ${isMissing ? 'is required' : issue.message}`]
   })
   const text = problems.slice(0, 20).join('; ')

@@ -1,13 +1,13 @@
 import pg from 'pg'
 import t from 'tap'
 import type { Fault } from '../lib/errors.ts'
+import { scramVerifier } from '../lib/scram.ts'
 import type { TenantId } from '../tenant.ts'
 import { patchInput, readFields } from './fields.ts'
 import type { TenantItem } from './item.ts'
 import { patchTenant } from './patch.ts'
 import { rotateCredentials } from './rotate.ts'
 import { beginRotation, settleRotation, settleRotations } from './rotation-record.ts'
-import { scramVerifier } from './scram.ts'
 import { owner, startAdminWorld, storedPassword } from './test-kit.ts'
 
 const world = await startAdminWorld()

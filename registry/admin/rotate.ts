@@ -1,8 +1,8 @@
-import { randomBytes } from 'node:crypto'
 import type { Client } from 'pg'
 import { type DbConnection, openConnections } from '../connection.ts'
 import { Fault, toFault } from '../lib/errors.ts'
 import { closePg, connectPg } from '../lib/pg.ts'
+import { newPassword, scramVerifier } from '../lib/scram.ts'
 import type { TenantId } from '../tenant.ts'
 import { parseTenantRow, type TenantRow } from '../tenant-row.ts'
 import type { Actor } from './actor.ts'
@@ -19,9 +19,7 @@ import {
   settleRotation,
 } from './rotation-record.ts'
 import { requireRow, versionOf } from './row.ts'
-import { scramVerifier } from './scram.ts'
 
-const PASSWORD_BYTES = 32
 const ACTION = 'tenant.rotate_credentials'
 
 /** Another tenant that logs in as the same role: the new password would shut it out. */
@@ -84,7 +82,7 @@ async function rotate(
   await requireOwnRole(deps, id, db)
   const client = await connectAsRole(deps, db)
   try {
-    const password = randomBytes(PASSWORD_BYTES).toString('base64url')
+    const password = newPassword()
     const sealed = keyring.encrypt(password, { owner: id, column: 'db_password_encrypted' })
     const verifier = await scramVerifier(password)
     await beginRotation(deps.store, id, sealed, actor)
@@ -128,7 +126,9 @@ async function verify(
 ): Promise<void> {
   // An answer that says nothing of the password leaves what the server has confirmed.
   if (await opens(deps, saved).catch(() => true)) return
-  await alterRole(client, await scramVerifier(oldPassword))
+  // One that a person chose may need more than ASCII; the server then makes its own of it.
+  const isAscii = /^[\x21-\x7e]+$/.test(oldPassword)
+  await alterRole(client, isAscii ? await scramVerifier(oldPassword) : oldPassword)
   const change = { actor, action: ACTION, reason: 'the new password does not work' }
   await changeTenant(deps.store, id, change, () => ({
     db_password_encrypted: row.db_password_encrypted,

@@ -291,6 +291,26 @@ t.test('in production a user is added only where a tenant database may be', asyn
   t.match(wrong, { code: 1, err: /TENANT_ADDRESS_ALLOW 10\.0\.0\.0\/99 is neither/ })
 })
 
+t.test('an admin key is made, listed without itself, and revoked', async t => {
+  const made = await run('admin-key create ci --scope operate')
+  t.match(made, { code: 0, out: /^adk_[\w-]{43}\n$/, err: /ci may operate; it is not shown again/ })
+  t.match(await run('admin-key create ci'), { code: 3, out: '' })
+  t.match(await run('admin-key create x --scope all'), { code: 2 })
+  const { out } = await run('admin-key list --json')
+  t.match(JSON.parse(out), [{ name: 'ci', scope: 'operate', revoked_at: null }])
+  t.notOk(out.includes(made.out.trim()))
+  t.match(await run('admin-key revoke ci'), { code: 0 })
+  t.match(await run('admin-key revoke ci'), { code: 4 })
+  t.match((await run('admin-key list')).out, /ci +operate +\S+Z +\S+Z/)
+  const { rows } = await registry.admin.query(
+    "SELECT actor, action FROM admin_audit WHERE action LIKE 'admin_key.%' ORDER BY id",
+  )
+  t.match(rows, [
+    { actor: /^command line \(.+\)$/, action: 'admin_key.create' },
+    { action: 'admin_key.revoke' },
+  ])
+})
+
 t.test('what is wrong is one clear line and the right exit code', async t => {
   t.match(await run('show nobody'), { code: 4, err: 'doorman: there is no tenant nobody\n' })
   t.match(await run('suspend nobody'), { code: 4 })

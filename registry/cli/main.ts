@@ -300,6 +300,28 @@ function makeProgram(streams: Streams, done: (code: ExitCode) => void): Command 
       return act((session, { addOneUser }) => addOneUser(session, given, flags, streams))
     })
 
+  const adminKey = program.command('admin-key').description('keys of the admin API')
+  const actOnKeys = (work: (module: AdminKeys, session: Session) => Promise<ExitCode>) =>
+    act(async session => work(await import('./admin-key.ts'), session))
+  adminKey
+    .command('create <NAME>')
+    .description('make a key and print it, this once; exit code 3 where the name is taken')
+    .addOption(
+      new Option('--scope <scope>', 'what it may do')
+        .choices(['read', 'operate', 'own'])
+        .default('read'),
+    )
+    .action((name, flags) => actOnKeys((m, session) => m.createKey(session, name, flags, streams)))
+  adminKey
+    .command('list')
+    .description('names and scopes')
+    .option('--json', 'as JSON')
+    .action(flags => actOnKeys((m, session) => m.listKeys(session, flags, streams)))
+  adminKey
+    .command('revoke <NAME>')
+    .description('from the next request on it opens nothing')
+    .action(name => actOnKeys((m, session) => m.revokeKey(session, name, streams)))
+
   return program
 
   function keys() {
@@ -317,6 +339,8 @@ function makeProgram(streams: Streams, done: (code: ExitCode) => void): Command 
     return act(async session => work(await import('./batch.ts'), session, say))
   }
 }
+
+type AdminKeys = typeof import('./admin-key.ts')
 
 interface UserFlags {
   readonly email?: string

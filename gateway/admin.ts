@@ -1,0 +1,93 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { ADMIN_BASE, makeAdminApp } from '../registry/admin/api/server.ts'
+import { Authenticator } from '../registry/admin/authenticate.ts'
+import type { AdminDeps } from '../registry/admin/deps.ts'
+import { settleRotations } from '../registry/admin/rotation-record.ts'
+import { Keyring } from '../registry/envelope.ts'
+import { checkMasterKey } from '../registry/key-check.ts'
+import { readCa } from '../registry/lib/ca.ts'
+import type { Log } from '../registry/lib/log.ts'
+import { RegistryStore } from '../registry/store.ts'
+import type { GatewayConfig } from './config.ts'
+
+/** The control plane, as the internal listener serves it. */
+export interface Admin {
+  /** True where the request was taken. */
+  take(req: IncomingMessage, res: ServerResponse): boolean
+  close(): Promise<void>
+}
+
+const POOL_MAX = 3
+/** Longer than the data plane's: nobody's request waits for it, and a list reads more than one row. */
+const QUERY_TIMEOUT_MS = 10_000
+const CONNECT_TIMEOUT_MS = 3000
+const SETTLE_MS = 60_000
+
+/**
+ * The admin API with a Registry pool of its own, so that neither it nor the data plane waits for the other.
+ * The Registry need not be there yet: each call says so by itself.
+ */
+export async function openAdmin(config: GatewayConfig, log: Log): Promise<Admin> {
+  const ca = await readCa(config.REGISTRY_DB_SSL_CA, 'REGISTRY_DB_SSL_CA')
+  const store = new RegistryStore({
+    url: config.TENANT_REGISTRY_DB_URL,
+    poolMax: POOL_MAX,
+    queryTimeoutMs: QUERY_TIMEOUT_MS,
+    connectTimeoutMs: CONNECT_TIMEOUT_MS,
+    applicationName: 'doorman-admin',
+    log,
+    ...(ca !== undefined && { ca }),
+  })
+  const isProduction = config.NODE_ENV === 'production'
+  const deps: AdminDeps = {
+    store,
+    keyring: makeKeyring(config, store),
+    tenantCa: config.DB_SSL_CA,
+    addressPolicy: isProduction ? config.TENANT_ADDRESS_ALLOW : null,
+    platformIssuer: config.JWT_ISSUER ?? null,
+    isProduction,
+    archiveGraceDays: config.ARCHIVE_GRACE_DAYS,
+    log,
+  }
+  if (config.ADMIN_API_KEY === undefined) {
+    log.warn('ADMIN_API_KEY is not set: the admin API answers to named keys alone')
+  }
+  const app = await makeAdminApp(deps, new Authenticator(deps, config.ADMIN_API_KEY), log)
+  const settling = setInterval(() => {
+    // The Registry may be down, or older than this release; the next minute will tell.
+    settleRotations(deps).catch(error => log.debug({ err: error }, 'rotations not looked at'))
+  }, SETTLE_MS)
+  settling.unref()
+  return {
+    take(req, res) {
+      const path = req.url?.split('?', 1)[0] ?? ''
+      if (path !== ADMIN_BASE && !path.startsWith(`${ADMIN_BASE}/`)) return false
+      app.routing(req, res)
+      return true
+    },
+    async close() {
+      clearInterval(settling)
+      await app.close()
+      await store.close()
+    },
+  }
+}
+
+/** Derived when a secret is first needed; a failure is tried again by the next call. */
+function makeKeyring(config: GatewayConfig, store: RegistryStore): () => Promise<Keyring> {
+  let keyring: Promise<Keyring> | null = null
+  const derive = async () => {
+    const masters = [config.MASTER_ENCRYPTION_KEY, ...config.MASTER_ENCRYPTION_KEY_PREVIOUS]
+    const derived = await Keyring.derive(masters)
+    // What is sealed with a wrong key nobody could open.
+    await checkMasterKey(store, derived)
+    return derived
+  }
+  return () => {
+    keyring ??= derive().catch(error => {
+      keyring = null
+      throw error
+    })
+    return keyring
+  }
+}

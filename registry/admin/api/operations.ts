@@ -1,0 +1,43 @@
+import { listAudit } from '../audit.ts'
+import { listAdminKeys } from '../keys.ts'
+import { type Operation, operation } from './operation.ts'
+import { auditQuery } from './queries.ts'
+import { auditPageResult, holderResult, keysResult } from './results.ts'
+import { TENANT_OPERATIONS } from './tenant-operations.ts'
+
+/** All operations of the admin API, in the order of the document. */
+export const OPERATIONS: readonly Operation[] = [
+  ...TENANT_OPERATIONS,
+  operation({
+    ...{ name: 'getTenantAudit', method: 'GET', path: '/tenants/:id/audit', scope: 'read' },
+    summary: 'Who did what to it, the newest first; also of a tenant that is deleted',
+    query: auditQuery,
+    result: auditPageResult,
+    run: async ({ deps, id, query }) => ({
+      message: 'Audit.',
+      result: await listAudit(deps, { tenantId: id, ...query }),
+    }),
+  }),
+  operation({
+    ...{ name: 'getAudit', method: 'GET', path: '/audit', scope: 'read' },
+    summary: 'Who did what, the newest first',
+    query: auditQuery,
+    result: auditPageResult,
+    run: async ({ deps, query }) => ({ message: 'Audit.', result: await listAudit(deps, query) }),
+  }),
+  operation({
+    ...{ name: 'listKeys', method: 'GET', path: '/keys', scope: 'own' },
+    summary: 'Named admin keys, without the keys; they are made by the command line',
+    result: keysResult,
+    run: async ({ deps }) => ({
+      message: 'Admin keys.',
+      result: { items: await listAdminKeys(deps) },
+    }),
+  }),
+  operation({
+    ...{ name: 'whoami', method: 'GET', path: '/whoami', scope: 'read' },
+    summary: 'The key that the request came with, and its scope',
+    result: holderResult,
+    run: async ({ actor: { name, scope } }) => ({ message: 'Key.', result: { name, scope } }),
+  }),
+]

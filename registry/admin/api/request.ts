@@ -1,0 +1,51 @@
+import type { FastifyRequest } from 'fastify'
+import { Fault } from '../../lib/errors.ts'
+import { parseTenantId, type TenantId } from '../../tenant.ts'
+import type { Expected } from '../change.ts'
+import { wrongField } from '../fields.ts'
+
+/**
+ * The key of a request: `Authorization: Bearer`, else `x-admin-api-key`; null where there is none.
+ *
+ * @throws Fault ADMIN_KEY_INVALID where both are there and differ
+ */
+export function keyOf({ headers }: FastifyRequest): string | null {
+  const [, bearer = null] = /^Bearer +([\x21-\x7e]+)$/i.exec(headers.authorization ?? '') ?? []
+  const given = headers['x-admin-api-key']
+  const own = typeof given === 'string' && given !== '' ? given : null
+  if (bearer !== null && own !== null && bearer !== own) {
+    throw new Fault('ADMIN_KEY_INVALID', 'two keys that differ')
+  }
+  return bearer ?? own
+}
+
+/** @throws Fault VALIDATION_FAILED */
+export function idOf(params: unknown): TenantId {
+  const id = parseTenantId((params as { id?: unknown }).id)
+  if (id === null) throw wrongField('id', 'must be a UUID')
+  return id
+}
+
+/** RFC 9110 section 13.1.1. A weak tag matches nothing there. @throws Fault VALIDATION_FAILED */
+export function expectedOf({ headers }: FastifyRequest): Expected {
+  const text = headers['if-match']?.trim()
+  if (text === undefined || text === '' || text === '*') return {}
+  const tags = text.split(',').map(tag => /^(W\/)?"([^"]*)"$/.exec(tag.trim()))
+  if (tags.includes(null)) throw wrongField('If-Match', 'must be the ETag of the tenant')
+  const strong = tags.flatMap(tag => (tag?.[1] === undefined ? [Number(tag?.[2])] : []))
+  return { ifMatch: strong }
+}
+
+/** The query as a record of texts; a parameter that is empty counts as left out. */
+export function queryOf({ query }: FastifyRequest): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(query as Record<string, unknown>).filter(([, value]) => value !== ''),
+  )
+}
+
+/** As the gateway's. */
+const SANE_ID = /^[A-Za-z0-9_-]{8,128}$/
+
+export function saneRequestId(given: string | string[] | undefined): string | null {
+  return typeof given === 'string' && SANE_ID.test(given) ? given : null
+}

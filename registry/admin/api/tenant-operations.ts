@@ -1,0 +1,158 @@
+import type { TenantStatus } from '../../tenant.ts'
+import { createTenant } from '../create.ts'
+import { createInput, patchInput, probeInput, wrongField } from '../fields.ts'
+import { getTenant, listTenants } from '../list.ts'
+import { patchTenant } from '../patch.ts'
+import { testConnection } from '../probe.ts'
+import { removeTenant } from '../remove.ts'
+import { rotateCredentials } from '../rotate.ts'
+import { revokeTenantSessions } from '../sessions.ts'
+import { setTenantStatus, unarchiveTenant } from '../status.ts'
+import { usageOf } from '../usage.ts'
+import { type Operation, operation } from './operation.ts'
+import { listQuery, reasonBody, removeBody, removeQuery, usageQuery } from './queries.ts'
+import {
+  connectionResult,
+  removedResult,
+  tenantPageResult,
+  tenantResult,
+  usageResult,
+} from './results.ts'
+
+/** What can be done with tenants. */
+export const TENANT_OPERATIONS: readonly Operation[] = [
+  operation({
+    ...{ name: 'listTenants', method: 'GET', path: '/tenants', scope: 'read' },
+    summary: 'Tenants, one page of them, by mode, status and search text',
+    query: listQuery,
+    result: tenantPageResult,
+    run: async ({ deps, query }) => ({
+      message: 'Tenants.',
+      result: await listTenants(deps, query),
+    }),
+  }),
+  operation({
+    ...{ name: 'createTenant', method: 'POST', path: '/tenants', scope: 'operate' },
+    summary: 'Register a tenant whose database exists; its details are tested first',
+    body: createInput,
+    result: tenantResult,
+    ...{ status: 201, isVersioned: true },
+    run: async ({ deps, actor, body }) => ({
+      message: 'Tenant created.',
+      result: await createTenant(deps, actor, body),
+    }),
+  }),
+  operation({
+    ...{ name: 'getTenant', method: 'GET', path: '/tenants/:id', scope: 'read' },
+    summary: 'One tenant',
+    result: tenantResult,
+    isVersioned: true,
+    run: async ({ deps, id }) => ({ message: 'Tenant.', result: await getTenant(deps, id) }),
+  }),
+  operation({
+    ...{ name: 'updateTenant', method: 'PATCH', path: '/tenants/:id', scope: 'operate' },
+    summary: 'Change what is named and leave the rest; new details are tested first',
+    body: patchInput,
+    result: tenantResult,
+    isVersioned: true,
+    run: async ({ deps, actor, id, body, expected }) => ({
+      message: 'Tenant changed.',
+      result: await patchTenant(deps, actor, id, body, expected.ifMatch ?? null),
+    }),
+  }),
+  operation({
+    ...{ name: 'deleteTenant', method: 'DELETE', path: '/tenants/:id', scope: 'operate' },
+    summary: 'Delete an archived tenant after its grace period, or by force (scope own)',
+    query: removeQuery,
+    body: removeBody,
+    result: removedResult,
+    run: async ({ deps, actor, id, query, body, expected }) => {
+      const confirm = body.confirm ?? query.confirm
+      if (confirm === undefined) throw wrongField('confirm', 'is required: the key of the tenant')
+      const force = body.force ?? query.force === 'true'
+      const removal = { confirm, force, reason: body.reason }
+      return {
+        message: 'Tenant deleted; its database and bucket are as they were.',
+        result: await removeTenant(deps, actor, id, removal, expected),
+      }
+    },
+  }),
+  move('suspendTenant', 'suspend', 'suspended', 'Refuse all its requests'),
+  move('activateTenant', 'activate', 'active', 'Serve it'),
+  move('maintainTenant', 'maintenance', 'maintenance', 'Answer 503 for it, with Retry-After'),
+  move('archiveTenant', 'archive', 'archived', 'Take it out of service for good'),
+  operation({
+    ...{
+      name: 'unarchiveTenant',
+      method: 'POST',
+      path: '/tenants/:id/unarchive',
+      scope: 'operate',
+    },
+    summary: 'Take an archived tenant back; it is suspended then',
+    body: reasonBody,
+    result: tenantResult,
+    isVersioned: true,
+    run: async ({ deps, actor, id, body, expected }) => ({
+      message: 'Tenant is suspended.',
+      result: await unarchiveTenant(deps, actor, id, body.reason, expected),
+    }),
+  }),
+  operation({
+    ...{ name: 'testConnection', method: 'POST', scope: 'operate' },
+    path: '/tenants/:id/test-connection',
+    summary: 'Connect to its database and bucket, with details of the body in place of the saved',
+    body: probeInput.default({}),
+    result: connectionResult,
+    run: async ({ deps, actor, id, body }) => {
+      const result = await testConnection(deps, actor, id, body)
+      return { message: result.ok ? 'The connections work.' : 'A connection fails.', result }
+    },
+  }),
+  operation({
+    ...{ name: 'rotateCredentials', method: 'POST', scope: 'operate' },
+    path: '/tenants/:id/rotate-credentials',
+    summary: 'Give its database role a new random password, and save it',
+    body: reasonBody,
+    result: tenantResult,
+    isVersioned: true,
+    run: async ({ deps, actor, id, body, expected }) => ({
+      message: 'The database has a new password.',
+      result: await rotateCredentials(deps, actor, id, body.reason, expected),
+    }),
+  }),
+  operation({
+    ...{ name: 'revokeSessions', method: 'POST', scope: 'operate' },
+    path: '/tenants/:id/revoke-sessions',
+    summary: 'Sign everyone out: tokens issued until now are refused',
+    body: reasonBody,
+    result: tenantResult,
+    isVersioned: true,
+    run: async ({ deps, actor, id, body, expected }) => ({
+      message: 'All sessions are revoked.',
+      result: await revokeTenantSessions(deps, actor, id, body.reason, expected),
+    }),
+  }),
+  operation({
+    ...{ name: 'getUsage', method: 'GET', path: '/tenants/:id/usage', scope: 'read' },
+    summary: 'What it used in a month (UTC), and the score of that; this month by default',
+    query: usageQuery,
+    result: usageResult,
+    run: async ({ deps, id, query }) => ({
+      message: 'Usage.',
+      result: await usageOf(deps, id, query.month ?? new Date().toISOString().slice(0, 7)),
+    }),
+  }),
+]
+
+function move(name: string, verb: string, to: TenantStatus, summary: string): Operation {
+  return operation({
+    ...{ name, method: 'POST', path: `/tenants/:id/${verb}`, scope: 'operate', summary },
+    body: reasonBody,
+    result: tenantResult,
+    isVersioned: true,
+    run: async ({ deps, actor, id, body, expected }) => ({
+      message: `Tenant is ${to}.`,
+      result: await setTenantStatus(deps, actor, id, to, body.reason, expected),
+    }),
+  })
+}
