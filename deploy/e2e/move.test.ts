@@ -117,6 +117,27 @@ t.test('a tenant moves under load: no request fails, and no write is lost or dou
   t.ok((await world.login(acme)).accessToken, 'its users sign in')
 })
 
+t.test('role and database can be made on the way, and go again where the move fails', async t => {
+  const made = ['--to-db', 'globex_2', '--to-user', 'globex_2', '--to-admin', 'postgres']
+  const args = ['move', 'globex', '--to-host', '127.0.0.1', '--to-port', String(far.port), ...made]
+  const admin = new URL(far.url('postgres')).password
+  const there = `SELECT rolname FROM pg_roles WHERE rolname = 'globex_2'
+    UNION ALL SELECT datname FROM pg_database WHERE datname = 'globex_2'`
+  await world.sql(globex.database, 'CREATE DOMAIN hindrance AS integer')
+  const failed = await world.cli(args, `${admin}\n`)
+  t.equal(failed.code, 1, failed.output)
+  t.match(failed.output, /cannot be copied: type public\.hindrance/)
+  t.strictSame(await inDatabase(far.url('postgres'), there), [], 'nothing is left')
+  await world.sql(globex.database, 'DROP DOMAIN hindrance')
+  const moved = await world.cli(args, `${admin}\n`)
+  t.equal(moved.code, 0, moved.output)
+  t.equal(await portOf(globex), far.port)
+  t.ok((await world.login(globex)).accessToken)
+  const again = await world.cli(args, `${admin}\n`)
+  t.equal(again.code, 1)
+  t.match(again.output, /already/, 'what is there is not taken')
+})
+
 t.test('an operator who is killed at any step stops nobody, and loses nothing', async t => {
   await Promise.all(
     KILLED_AT.map(async (step, i) => {
