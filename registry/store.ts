@@ -595,7 +595,7 @@ export async function requireFreeDatabase(
   if (owner !== undefined && owner.id !== id) {
     throw conflict(
       `tenant ${owner.tenant_key} has the database ${place} already, and the two would share ` +
-        'their data; --allow-shared-database if that is meant',
+        'their data; allow a shared database if that is meant',
     )
   }
 }

@@ -34,18 +34,20 @@ export class Authenticator {
    * @throws Fault ADMIN_KEY_INVALID, ADMIN_LIMITED, ADMIN_DISABLED, REGISTRY_UNAVAILABLE
    */
   async authenticate(key: string | null, address: string): Promise<KeyHolder> {
-    if (key !== null && !this.#failures.mayTry(address, performance.now())) {
+    // Without a first key even a request without any costs a look-up.
+    const isCounted = key !== null || this.#firstHash === null
+    if (isCounted && !this.#failures.mayTry(address, performance.now())) {
       throw new Fault('ADMIN_LIMITED', `too many wrong admin keys from ${address}`)
     }
     const holder = key === null || key.length > KEY_CHARS_MAX ? null : await this.#find(key)
     if (holder !== null) return holder
+    if (isCounted) this.#failures.add(address, performance.now())
     if (this.#firstHash === null && !(await hasAdminKeys(this.#deps))) {
       this.#deps.log.warn(
         'the admin API was called and has no key: ADMIN_API_KEY, or admin-key create',
       )
       throw new Fault('ADMIN_DISABLED', 'neither ADMIN_API_KEY nor a named key')
     }
-    if (key !== null) this.#failures.add(address, performance.now())
     throw new Fault('ADMIN_KEY_INVALID', key === null ? 'no admin key' : 'a wrong admin key')
   }
 

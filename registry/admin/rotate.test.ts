@@ -145,6 +145,31 @@ t.test('where the Registry refuses the new password the database keeps one that 
   t.ok(await opensWith(item, await storedPassword(world, item)))
 })
 
+t.test('where the server does not take the new password the old one is put back', async t => {
+  const item = await world.create('untaken')
+  const old = await storedPassword(world, item)
+  // At the Registry's commit, when the database has committed: from then on no password is taken.
+  await registry.admin.query(`
+    CREATE FUNCTION expire() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+      IF NEW.tenant_key = 'untaken' THEN ALTER ROLE db_untaken VALID UNTIL '2000-01-01'; END IF;
+      RETURN NEW;
+    END $$`)
+  await registry.admin.query(
+    'CREATE CONSTRAINT TRIGGER expire AFTER UPDATE ON tenants DEFERRABLE INITIALLY DEFERRED ' +
+      'FOR EACH ROW EXECUTE FUNCTION expire()',
+  )
+  await t.rejects(rotateCredentials(deps, owner, idOf(item), null), {
+    code: 'CONNECTION_TEST_FAILED',
+    publicMessage: /the old one stands/,
+  })
+  await registry.admin.query('DROP TRIGGER expire ON tenants')
+  await registry.admin.query("ALTER ROLE db_untaken VALID UNTIL 'infinity'")
+  t.equal(await storedPassword(world, item), old)
+  t.ok(await opensWith(item, old))
+  t.equal(await pendingOf(item), 0)
+})
+
 t.test('a role that two tenants share is not rotated', async t => {
   const item = await world.create('role-one')
   const password = await storedPassword(world, item)

@@ -15,6 +15,7 @@ import { revokeTenantSessions } from './sessions.ts'
 import { setTenantStatus, unarchiveTenant } from './status.ts'
 import { operator, owner, startAdminWorld, storedPassword } from './test-kit.ts'
 import { scoreOf, usageOf } from './usage.ts'
+import { listUsage } from './usage-list.ts'
 
 const world = await startAdminWorld()
 t.teardown(() => world.stop())
@@ -260,6 +261,11 @@ t.test('usage: counters are summed, people counted once, storage is its last val
   t.match(usage, { api_requests: 150, pdf_generated: 3, active_users: 3, storage_gb: 2.25 })
   t.equal(usage.usage_score, 150 + 3 * 50 + 3 * 10 + 2.25 * 5)
   t.equal(usage.days.length, 2)
+  const { days: _, month: __, ...line } = usage
+  const page = await listUsage(deps, { q: 'used', sort: 'name', limit: 9 }, '2026-02')
+  t.match(page, { month: '2026-02', total: 1, items: [{ ...line, tenant_key: 'used' }] })
+  const empty = await listUsage(deps, { q: 'used', sort: 'name', limit: 9 }, '2025-02')
+  t.match(empty.items, [{ api_requests: 0, active_users: 0, storage_gb: 0, usage_score: 0 }])
   const none = await usageOf(deps, idOf(item), '2025-02')
   t.match(none, { api_requests: 0, storage_gb: 0, usage_score: 0, days: [] })
   await t.rejects(usageOf(deps, randomUUID() as TenantId, '2026-02'), { code: 'NOT_FOUND' })

@@ -1,9 +1,10 @@
 import { listAudit } from '../audit.ts'
 import { listAdminKeys } from '../keys.ts'
+import { listUsage } from '../usage-list.ts'
 import { type Operation, operation } from './operation.ts'
-import { auditQuery } from './queries.ts'
-import { auditPageResult, holderResult, keysResult } from './results.ts'
-import { TENANT_OPERATIONS } from './tenant-operations.ts'
+import { auditQuery, usageListQuery } from './queries.ts'
+import { auditPageResult, holderResult, keysResult, usagePageResult } from './results.ts'
+import { TENANT_OPERATIONS, thisMonth } from './tenant-operations.ts'
 
 /** All operations of the admin API, in the order of the document. */
 export const OPERATIONS: readonly Operation[] = [
@@ -16,6 +17,16 @@ export const OPERATIONS: readonly Operation[] = [
     run: async ({ deps, id, query }) => ({
       message: 'Audit.',
       result: await listAudit(deps, { tenantId: id, ...query }),
+    }),
+  }),
+  operation({
+    ...{ name: 'listUsage', method: 'GET', path: '/usage', scope: 'read' },
+    summary: 'What tenants used in a month (UTC), a page of them; filters and pages as of tenants',
+    query: usageListQuery,
+    result: usagePageResult,
+    run: async ({ deps, query: { month = thisMonth(), ...query } }) => ({
+      message: 'Usage.',
+      result: await listUsage(deps, query, month),
     }),
   }),
   operation({

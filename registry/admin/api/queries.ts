@@ -24,21 +24,30 @@ const paging = {
   cursor: word(1024).optional(),
 }
 
-export const listQuery = z
-  .strictObject({
-    mode: oneOf(['shared', 'dedicated']).optional(),
-    status: oneOf(TENANT_STATUSES).optional(),
-    q: word(128).optional(),
-    sort: oneOf(SORT_ORDERS as unknown as ['tenant_key', ...typeof SORT_ORDERS]).default(
-      'tenant_key',
-    ),
-    ...paging,
-    page: whole(1, PAGES_MAX).optional(),
-  })
-  .refine(({ page, cursor }) => page === undefined || cursor === undefined, {
-    path: ['page'],
-    message: 'page or cursor, not both',
-  })
+const tenants = {
+  mode: oneOf(['shared', 'dedicated']).optional(),
+  status: oneOf(TENANT_STATUSES).optional(),
+  q: word(128).optional(),
+  sort: oneOf(SORT_ORDERS as unknown as ['tenant_key', ...typeof SORT_ORDERS]).default(
+    'tenant_key',
+  ),
+  ...paging,
+  page: whole(1, PAGES_MAX).optional(),
+}
+
+const month = z
+  .string('must be given once')
+  .regex(/^20\d\d-(0[1-9]|1[0-2])$/, 'must be a month such as 2026-01')
+  .optional()
+
+/** Two ways to name a page: one of them. */
+const isOnePage = ({ page, cursor }: { page?: unknown; cursor?: unknown }) =>
+  page === undefined || cursor === undefined
+const NOT_BOTH = { path: ['page'], message: 'page or cursor, not both' }
+
+export const listQuery = z.strictObject(tenants).refine(isOnePage, NOT_BOTH)
+
+export const usageListQuery = z.strictObject({ ...tenants, month }).refine(isOnePage, NOT_BOTH)
 
 export const auditQuery = z.strictObject({
   actor: word(128).optional(),
@@ -46,12 +55,7 @@ export const auditQuery = z.strictObject({
   ...paging,
 })
 
-export const usageQuery = z.strictObject({
-  month: z
-    .string('must be given once')
-    .regex(/^20\d\d-(0[1-9]|1[0-2])$/, 'must be a month such as 2026-01')
-    .optional(),
-})
+export const usageQuery = z.strictObject({ month })
 
 /** Of what moves a tenant; the body may be left out. */
 export const reasonBody = z.strictObject({ reason: reason.default(null) }).default({ reason: null })

@@ -7,6 +7,7 @@ import type { TenantPage } from '../list.ts'
 import type { ConnectionReport } from '../probe.ts'
 import type { ProbeResult } from '../probe-result.ts'
 import type { Usage, UsageDay } from '../usage.ts'
+import type { UsageItem, UsagePage } from '../usage-list.ts'
 
 /** What the API answers, for the OpenAPI document; the types of the service keep it true. */
 const text = z.string()
@@ -93,6 +94,25 @@ export const usageResult = z.strictObject({
   usage_score: z.number(),
   days: z.array(z.strictObject({ date: z.iso.date(), ...counters }) satisfies z.ZodType<UsageDay>),
 }) satisfies z.ZodType<Usage>
+
+export const usagePageResult = z.strictObject({
+  month: text,
+  items: z.array(
+    z.strictObject({
+      tenant_id: z.uuid(),
+      tenant_key: text,
+      name: maybe,
+      mode: text,
+      plan: maybe,
+      ...counters,
+      usage_score: z.number(),
+    }) satisfies z.ZodType<UsageItem>,
+  ),
+  total: count,
+  limit: count,
+  page: count.nullable(),
+  next_cursor: maybe,
+}) satisfies z.ZodType<UsagePage>
 
 const auditItem = z.strictObject({
   id: text,

@@ -139,10 +139,15 @@ export const TENANT_OPERATIONS: readonly Operation[] = [
     result: usageResult,
     run: async ({ deps, id, query }) => ({
       message: 'Usage.',
-      result: await usageOf(deps, id, query.month ?? new Date().toISOString().slice(0, 7)),
+      result: await usageOf(deps, id, query.month ?? thisMonth()),
     }),
   }),
 ]
+
+/** By UTC, as days are counted. */
+export function thisMonth(): string {
+  return new Date().toISOString().slice(0, 7)
+}
 
 function move(name: string, verb: string, to: TenantStatus, summary: string): Operation {
   return operation({
