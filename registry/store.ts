@@ -36,6 +36,8 @@ export interface RegistryStoreOptions {
   readonly ca?: string
   /** Shown in pg_stat_activity. */
   readonly applicationName?: string
+  /** Who the audit names for changes that do not tell it themselves; absent: the role and applicationName. */
+  readonly actor?: string
 }
 
 export type ChangeOp = 'insert' | 'update' | 'delete'
@@ -158,6 +160,7 @@ export class RegistryStore {
   constructor(options: RegistryStoreOptions) {
     const target = parsePgUrl(options.url, options.ca)
     const connectTimeoutMs = options.connectTimeoutMs ?? 1500
+    const { actor } = options
     this.#log = options.log
     this.#timeoutMs = options.queryTimeoutMs ?? 2000
     this.#pool = new pg.Pool({
@@ -171,6 +174,11 @@ export class RegistryStore {
       max: options.poolMax ?? 5,
       idleTimeoutMillis: 30_000,
       allowExitOnIdle: false,
+      ...(actor !== undefined && {
+        onConnect: async client => {
+          await client.query("SELECT set_config('doorman.actor', $1, false)", [actor])
+        },
+      }),
     })
     this.#pool.on('error', error => {
       this.#log.warn({ reason: error.message }, 'idle Registry connection lost')

@@ -35,13 +35,13 @@ export interface AuditPage {
   readonly next_cursor: string | null
 }
 
-/** Newest first. Index admin_audit_tenant, or the primary key. */
+/** Newest first: by the column, for the id that is shown is a text. Index admin_audit_tenant, or the primary key. */
 const LIST = `
   SELECT id::text, at, actor, action, outcome, tenant_id, tenant_key, request_id, reason, before, after
   FROM admin_audit
   WHERE ($1::uuid IS NULL OR tenant_id = $1) AND ($2::text IS NULL OR actor = $2)
     AND ($3::text IS NULL OR action = $3) AND ($4::bigint IS NULL OR id < $4)
-  ORDER BY id DESC LIMIT $5`
+  ORDER BY admin_audit.id DESC LIMIT $5`
 
 const ADD = `
   INSERT INTO admin_audit (actor, action, outcome, tenant_id, tenant_key, request_id, reason, after)

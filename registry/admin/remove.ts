@@ -1,5 +1,7 @@
+import type { ClientBase } from 'pg'
 import { Fault } from '../lib/errors.ts'
 import type { TenantId } from '../tenant.ts'
+import type { TenantRow } from '../tenant-row.ts'
 import { type Actor, covers } from './actor.ts'
 import { type Expected, requireExpected, tellAudit } from './change.ts'
 import type { AdminDeps } from './deps.ts'
@@ -17,6 +19,8 @@ export interface Removal {
   /** Before the grace period is over; scope own. */
   readonly force: boolean
   readonly reason: string | null
+  /** What goes with the row: where it throws, the row stays. */
+  readonly beforeCommit?: (client: ClientBase) => Promise<void>
 }
 
 /**
@@ -29,7 +33,7 @@ export async function removeTenant(
   { store, archiveGraceDays }: Pick<AdminDeps, 'store' | 'archiveGraceDays'>,
   actor: Actor,
   id: TenantId,
-  { confirm, force, reason }: Removal,
+  { confirm, force, reason, beforeCommit }: Removal,
   expected: Expected = {},
 ): Promise<{ readonly id: string; readonly tenant_key: string }> {
   if (force && !covers(actor.scope, 'own')) {
@@ -41,17 +45,23 @@ export async function removeTenant(
     requireExpected(row, expected)
     const key = String(row.tenant_key)
     if (confirm !== key) throw wrongField('confirm', 'must be the key of the tenant')
-    if (row.status !== 'archived') throw conflict('Only an archived tenant can be deleted.')
-    const since = row.archived_at instanceof Date ? row.archived_at.getTime() : Date.now()
-    const earliest = new Date(since + archiveGraceDays * DAY_MS)
-    if (!force && earliest.getTime() > Date.now()) {
-      throw conflict(`The tenant can be deleted from ${earliest.toISOString()} on.`)
-    }
+    requireRemovable(row, archiveGraceDays, force)
     const { rowCount } = await client.query(DELETE, [id, versionOf(row)])
     if (rowCount !== 1) throw conflict('The tenant was changed meanwhile; read it again.')
     await client.query(DELETE_ROTATION, [id])
+    await beforeCommit?.(client)
     return { id: String(row.id), tenant_key: key }
   })
+}
+
+/** @throws Fault CONFLICT where it is not archived, or not for long enough */
+export function requireRemovable(row: TenantRow, graceDays: number, force: boolean): void {
+  if (row.status !== 'archived') throw conflict('Only an archived tenant can be deleted.')
+  const since = row.archived_at instanceof Date ? row.archived_at.getTime() : Date.now()
+  const earliest = new Date(since + graceDays * DAY_MS)
+  if (!force && earliest.getTime() > Date.now()) {
+    throw conflict(`The tenant can be deleted from ${earliest.toISOString()} on.`)
+  }
 }
 
 function conflict(text: string): Fault {

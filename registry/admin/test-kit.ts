@@ -18,6 +18,8 @@ export interface AdminWorld {
   readonly registry: TestRegistry
   readonly s3: LocalS3
   readonly deps: AdminDeps
+  /** For processes of their own: what they open the Registry and its secrets with. */
+  readonly env: Readonly<Record<string, string>>
   /** A database with a role of its own; details as a body has them. */
   makeDatabase(name: string): Promise<DbDetails>
   readonly bucket: Readonly<Record<string, string>>
@@ -44,7 +46,8 @@ export async function startAdminWorld(): Promise<AdminWorld> {
     startS3({ dataDir, buckets: ['shared', 'own'] }),
   ])
   const store = new RegistryStore({ url: registry.url, log: silent, queryTimeoutMs: 10_000 })
-  const keyring = await Keyring.derive([randomBytes(32).toString('hex')])
+  const masterKey = randomBytes(32).toString('hex')
+  const keyring = await Keyring.derive([masterKey])
   const deps: AdminDeps = {
     store,
     keyring: async () => keyring,
@@ -65,6 +68,7 @@ export async function startAdminWorld(): Promise<AdminWorld> {
     registry,
     s3,
     deps,
+    env: { TENANT_REGISTRY_DB_URL: registry.url, MASTER_ENCRYPTION_KEY: masterKey },
     makeDatabase,
     bucket: {
       ...{ bucket_provider: 's3', bucket_name: 'shared', bucket_endpoint: s3.endpoint },

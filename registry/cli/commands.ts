@@ -1,3 +1,5 @@
+import { revokeTenantSessions } from '../admin/sessions.ts'
+import { setTenantStatus } from '../admin/status.ts'
 import { Fault } from '../lib/errors.ts'
 import { parseTenantId, type Tenant, type TenantId, type TenantStatus } from '../tenant.ts'
 import { jtiTokenId, type Revocation, tokenIdOf } from '../token-id.ts'
@@ -123,10 +125,9 @@ export async function setStatus(
   reason: string | null,
   { output }: Streams,
 ): Promise<ExitCode> {
-  const tenant = await findListed(session, name)
-  const moved = await session.store.setStatus(tenant.id, status, reason)
-  if (moved === null) throw new CliFailure(EXIT.notFound, `there is no tenant ${name}`)
-  output.write(`${moved.key} is ${moved.status}\n`)
+  const { id } = await findListed(session, name)
+  const moved = await setTenantStatus(session, session.actor, id, status, reason)
+  output.write(`${moved.tenant_key} is ${moved.status}\n`)
   return EXIT.ok
 }
 
@@ -137,9 +138,8 @@ export async function revokeSessions(
   { output }: Streams,
 ): Promise<ExitCode> {
   const { id, key } = await findListed(session, name)
-  const since = await session.store.revokeSessions(id)
-  if (since === null) throw new CliFailure(EXIT.notFound, `there is no tenant ${name}`)
-  output.write(`${key} refuses sessions begun before ${since.toISOString()}\n`)
+  const { tokens_valid_after: since } = await revokeTenantSessions(session, session.actor, id, null)
+  output.write(`${key} refuses sessions begun before ${since}\n`)
   return EXIT.ok
 }
 
@@ -281,12 +281,16 @@ function readRevocation(tenantId: TenantId, token: string): Revocation {
   return { tenantId, tokenId, expiresAtS: Math.ceil(exp) }
 }
 
+const EXIT_CODES: Readonly<Record<string, ExitCode>> = {
+  VALIDATION_FAILED: EXIT.usage,
+  NOT_FOUND: EXIT.notFound,
+}
+
 /** What an error means for whoever typed the command. */
 export function explain(error: unknown): { exitCode: ExitCode; text: string } {
   if (error instanceof CliFailure) return { exitCode: error.exitCode, text: error.message }
   if (error instanceof Fault) {
-    const exitCode = error.code === 'VALIDATION_FAILED' ? EXIT.usage : EXIT.failure
-    return { exitCode, text: error.reason }
+    return { exitCode: EXIT_CODES[error.code] ?? EXIT.failure, text: error.reason }
   }
   return { exitCode: EXIT.failure, text: error instanceof Error ? error.message : String(error) }
 }

@@ -30,6 +30,20 @@ export async function readSecrets(
   return secrets
 }
 
+/** A line typed on a terminal, shown as it is typed. */
+export async function askLine(
+  question: string,
+  input: Input,
+  output: NodeJS.WritableStream,
+): Promise<string> {
+  const lines = createInterface({ input, output, terminal: true })
+  try {
+    return (await nextLine(lines, question)).trim()
+  } finally {
+    lines.close()
+  }
+}
+
 /** The JSON values of standard input, one per line; blank lines are left out. */
 export async function* readJsonLines(
   input: Input,
@@ -82,12 +96,12 @@ async function askHidden(
   }
 }
 
-function nextLine(lines: ReturnType<typeof createInterface>): Promise<string> {
+function nextLine(lines: ReturnType<typeof createInterface>, question = ''): Promise<string> {
   return new Promise((resolve, reject) => {
     const stop = () => reject(new CliFailure(EXIT.failure, 'stopped'))
     lines.once('SIGINT', stop)
     lines.once('close', stop)
-    lines.question('', answer => {
+    lines.question(question, answer => {
       lines.off('SIGINT', stop)
       lines.off('close', stop)
       resolve(answer)

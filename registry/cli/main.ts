@@ -6,6 +6,7 @@ import type { BucketFlags, DbFlags, Streams } from './commands.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import type { HoldFlags } from './hold.ts'
 import type { IssuerFlags } from './issuer.ts'
+import { addLifecycleVerbs } from './lifecycle-verbs.ts'
 import type { MoveFlags } from './move.ts'
 import type { HostFlags, ProvisionFlags } from './provision.ts'
 import type { Session } from './session.ts'
@@ -64,17 +65,18 @@ async function run(args: readonly string[]): Promise<ExitCode> {
 function makeProgram(streams: Streams, done: (code: ExitCode) => void): Command {
   const act = async (
     work: (session: Session, commands: typeof import('./commands.ts')) => Promise<ExitCode>,
+    queryTimeoutMs?: number,
   ) => {
     const [{ withSession }, commands] = await Promise.all([
       import('./session.ts'),
       import('./commands.ts'),
     ])
-    done(await withSession(process.env, session => work(session, commands)))
+    done(await withSession(process.env, session => work(session, commands), queryTimeoutMs))
   }
 
   const program = new Command('tenant')
     .description(
-      'Tenants of the Registry: create, look at, suspend, re-configure, sign out; users of a tenant; keys.',
+      'Tenants of the Registry: create, look at, change, suspend, sign out, export, delete; users of a tenant; keys.',
     )
     .addHelpText('after', HELP)
     .exitOverride()
@@ -179,6 +181,9 @@ function makeProgram(streams: Streams, done: (code: ExitCode) => void): Command 
       )
   status('suspend', 'suspended', 'refuse all requests of a tenant; harmless when repeated')
   status('activate', 'active', 'serve a tenant again; harmless when repeated')
+  status('maintenance', 'maintenance', 'answer 503 for a tenant that is worked at')
+  status('archive', 'archived', 'end a tenant; after ARCHIVE_GRACE_DAYS it may be deleted')
+  addLifecycleVerbs(program, act, streams)
 
   program
     .command('revoke-sessions <KEY|ID>')

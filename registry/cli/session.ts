@@ -1,28 +1,21 @@
+import { userInfo } from 'node:os'
 import { z } from 'zod'
+import type { Actor } from '../admin/actor.ts'
+import type { AdminDeps } from '../admin/deps.ts'
 import { Keyring } from '../envelope.ts'
 import { checkMasterKey } from '../key-check.ts'
-import { type AddressPolicy, makeAddressPolicy } from '../lib/address.ts'
+import { makeAddressPolicy } from '../lib/address.ts'
 import { readPem } from '../lib/ca.ts'
-import { list, parsed, readEnv, url } from '../lib/env.ts'
+import { int, list, parsed, readEnv, url } from '../lib/env.ts'
 import { Fault } from '../lib/errors.ts'
 import { makeLog } from '../lib/log.ts'
 import { type ListedTenant, RegistryStore } from '../store.ts'
 import type { Tenant, TenantId } from '../tenant.ts'
 import { CliFailure, EXIT } from './failure.ts'
 
-/** What a command works with: the Registry, and its keys where the command needs secrets. */
-export interface Session {
-  readonly store: RegistryStore
-  /** @throws KeyCheckError where the master key is not this Registry's */
-  keyring(): Promise<Keyring>
-  /** PEM of the CA of the tenant databases. */
-  readonly tenantCa: string | undefined
-  /** The platform's own issuer, which no tenant can have. */
-  readonly platformIssuer: string | null
-  /** Keys of identity providers come over TLS alone. */
-  readonly isProduction: boolean
-  /** Where tenants' databases may be; null outside production: anywhere. */
-  readonly addressPolicy: AddressPolicy | null
+/** What a command works with: the service of the control plane, and who is at the keyboard. */
+export interface Session extends AdminDeps {
+  readonly actor: Actor
 }
 
 const ENV = {
@@ -34,23 +27,29 @@ const ENV = {
   JWT_ISSUER: z.string().optional(),
   MASTER_ENCRYPTION_KEY: z.string(),
   MASTER_ENCRYPTION_KEY_PREVIOUS: list(),
+  ARCHIVE_GRACE_DAYS: int(0, 3650, 30),
 }
 
 /** Runs `work` with a session and closes it, whatever happens. */
 export async function withSession<T>(
   env: NodeJS.ProcessEnv,
   work: (session: Session) => Promise<T>,
+  queryTimeoutMs = 10_000,
 ): Promise<T> {
   const read = readEnv(ENV, env)
   const isProduction = read.NODE_ENV === 'production'
   const { REGISTRY_DB_SSL_CA: ca, DB_SSL_CA: tenantCa } = read
+  const log = makeLog('tenant', 'silent')
+  // Whoever has the environment of this command has the master key.
+  const actor: Actor = { name: `cli:${userName()}`, scope: 'own', requestId: null }
   const store = new RegistryStore({
     url: read.TENANT_REGISTRY_DB_URL,
-    log: makeLog('tenant', 'silent'),
+    log,
     poolMax: 1,
-    queryTimeoutMs: 10_000,
+    queryTimeoutMs,
     connectTimeoutMs: 3000,
     applicationName: 'doorman-cli',
+    actor: actor.name,
     ...(ca !== undefined && { ca }),
   })
   let keys: Promise<Keyring> | undefined
@@ -65,6 +64,9 @@ export async function withSession<T>(
   try {
     return await work({
       store,
+      actor,
+      log,
+      archiveGraceDays: read.ARCHIVE_GRACE_DAYS,
       tenantCa,
       platformIssuer: read.JWT_ISSUER ?? null,
       isProduction,
@@ -95,4 +97,13 @@ export async function findTenant(session: Session, name: string): Promise<Tenant
   const { tenant, problem } = await findListed(session, name)
   if (tenant === null) throw new Fault('TENANT_CONFIG_INVALID', String(problem))
   return tenant
+}
+
+/** A container's user may have no name. */
+function userName(): string {
+  try {
+    return userInfo().username
+  } catch {
+    return `uid ${process.getuid?.() ?? 'unknown'}`
+  }
 }

@@ -58,18 +58,23 @@ export async function ensureDatabase(client: Client, name: string, role: string)
   await client.query(`REVOKE ALL ON DATABASE ${database} FROM PUBLIC`)
 }
 
-/** Takes both away where they are this tenant's, and leaves them where they are not. */
+/**
+ * Takes both away where they are this tenant's, and leaves them where they are not.
+ *
+ * @returns false where they are not
+ */
 export async function dropObjects(
   client: Client,
   names: { readonly database: string; readonly role: string },
   tenantId: string,
-): Promise<void> {
+): Promise<boolean> {
   const { rows } = await client.query<{ mark: string | null }>(FIND_ROLE, [names.role])
-  if (rows[0]?.mark !== markOf(tenantId)) return
+  if (rows[0]?.mark !== markOf(tenantId)) return false
   if ((await ownerOf(client, names.database)) === names.role) {
     await client.query(`DROP DATABASE ${pg.escapeIdentifier(names.database)} WITH (FORCE)`)
   }
   await client.query(`DROP ROLE ${pg.escapeIdentifier(names.role)}`)
+  return true
 }
 
 async function ownerOf(client: Client, database: string): Promise<string | null> {

@@ -1,0 +1,137 @@
+import { type Command, Option } from 'commander'
+import type { Streams } from './commands.ts'
+import type { DeleteFlags } from './delete.ts'
+import type { EditFlags } from './edit.ts'
+import type { ExitCode } from './failure.ts'
+import type { ImportFlags } from './import.ts'
+import type { Session } from './session.ts'
+
+/** Runs a command with a session; its modules are loaded by then, and not for --help. */
+export type Act = (
+  work: (session: Session) => Promise<ExitCode>,
+  queryTimeoutMs?: number,
+) => Promise<void>
+
+/** Verbs of a tenant's later life: what it is called, whether it works, and its end. */
+export function addLifecycleVerbs(program: Command, act: Act, streams: Streams): void {
+  program
+    .command('edit <KEY|ID>')
+    .description('change what is given of a tenant; an empty text takes a value away')
+    .option('--name <name>', 'display name')
+    .option('--plan <plan>', 'what it has bought')
+    .option('--limits <json>', 'all its limits, such as {"requests_per_minute":600}')
+    .option('--app-url <url>', 'own deployment of a dedicated tenant')
+    .addOption(new Option('--mode <mode>', 'never back').choices(['shared', 'dedicated']))
+    .option('--reason <text>', 'kept beside the status')
+    .addHelpText('after', EDIT_HELP)
+    .action((name: string, flags: EditFlags) =>
+      act(async session => (await import('./edit.ts')).edit(session, name, flags, streams)),
+    )
+
+  program
+    .command('test <KEY|ID>')
+    .description('whether database and bucket work as the app uses them; exit code 1 where not')
+    .option('--json', 'as JSON')
+    .action((name: string, flags: { json?: boolean }) =>
+      act(async session => (await import('./edit.ts')).test(session, name, flags, streams)),
+    )
+
+  program
+    .command('rotate <KEY|ID>')
+    .description('give its database role a new random password, while everything runs')
+    .option('--reason <text>', 'for the audit')
+    .action((name: string, flags: { reason?: string }) =>
+      act(async session => (await import('./edit.ts')).rotate(session, name, flags, streams)),
+    )
+
+  program
+    .command('unarchive <KEY|ID>')
+    .description('take a tenant out of the archive; it comes back suspended')
+    .option('--reason <text>', 'kept beside the status')
+    .action((name: string, flags: { reason?: string }) =>
+      act(async session => (await import('./edit.ts')).unarchive(session, name, flags, streams)),
+    )
+
+  program
+    .command('export <KEY|ID>')
+    .description('write row, database and objects of a tenant into a new folder')
+    .requiredOption('--to <dir>', 'a folder that does not exist, or is empty')
+    .addHelpText('after', EXPORT_HELP)
+    .action((name: string, flags: { to: string }) =>
+      act(async session => (await import('./export.ts')).exportOne(session, name, flags, streams)),
+    )
+
+  program
+    .command('import <FILE>')
+    .description('take over tenants from a CSV or JSON file: a trial first, then --apply')
+    .option('--apply', 'write, all lines or none')
+    .option('--old-master-key', 'read the master key that the secrets of the file are sealed by')
+    .option('--allow-shared-database', 'even where two tenants have one database')
+    .option('--json', 'as JSON')
+    .addHelpText('after', IMPORT_HELP)
+    .action((path: string, flags: ImportFlags) =>
+      act(
+        async session => (await import('./import.ts')).importFleet(session, path, flags, streams),
+        LONG_MS,
+      ),
+    )
+
+  program
+    .command('delete <KEY|ID>')
+    .description('export an archived tenant and take it away for good')
+    .option('--to <dir>', 'folder for the export, which comes first')
+    .option('--no-export', 'delete it without one')
+    .option('--yes-delete <KEY>', 'its key once more, where nobody can be asked')
+    .option('--force', 'before its days in the archive are over (ARCHIVE_GRACE_DAYS)')
+    .option('--drop-database', 'database and role too, where provision has made them')
+    .option('--reason <text>', 'for the audit')
+    .addHelpText('after', DELETE_HELP)
+    .action((name: string, flags: DeleteFlags) =>
+      act(
+        async session => (await import('./delete.ts')).deleteTenant(session, name, flags, streams),
+        LONG_MS,
+      ),
+    )
+}
+
+/** A whole fleet in one transaction; a row deleted in the one that waits for DROP DATABASE. */
+const LONG_MS = 120_000
+
+const EDIT_HELP = `
+Examples:
+  npm run -s tenant -- edit acme --plan gold --limits '{"requests_per_minute":600}'
+  npm run -s tenant -- edit acme --mode dedicated --app-url https://acme-app.internal:3000
+
+Connections have verbs of their own, set-db and set-bucket: their secrets are never arguments.`
+
+const EXPORT_HELP = `
+Into the folder: tenant.json (the row, without secrets), tables/ (one file a table, text format of
+COPY, all as they were at one moment), objects/ with objects.jsonl (which file is which object), and
+last manifest.json: columns, rows and SHA-256 of each file. While it is written the folder is called
+DIR.unfinished; one that keeps that name is not whole.
+
+Example:
+  npm run -s tenant -- export acme --to /backup/acme-2026-01-31`
+
+const IMPORT_HELP = `
+The file is CSV with a head line, a JSON array, or JSON lines, with the names of the columns of the
+table tenants. tenant_key, db_host, db_name, db_user and a password are needed; id keeps the tenant's
+id, without which its tokens are of no tenant. A secret is in the clear (db_password,
+bucket_access_key, bucket_secret_key) or sealed (db_password_encrypted, …) by MASTER_ENCRYPTION_KEY,
+one of MASTER_ENCRYPTION_KEY_PREVIOUS, or the key of --old-master-key, which is read like a secret.
+Tenants that exist are left alone. One line that fails: nothing is written, exit code 1. Databases
+are not connected to: test KEY does that.
+
+Examples:
+  npm run -s tenant -- import fleet.csv
+  printf '%s\\n' "$OLD_KEY" | npm run -s tenant -- import fleet.csv --old-master-key --apply`
+
+const DELETE_HELP = `
+Only an archived tenant can be deleted, and only after ARCHIVE_GRACE_DAYS, or with --force. It is
+exported first. Its bucket stays, and so do its usage and its audit; database and role stay too
+unless --drop-database, which drops only what provision has made.
+
+Examples:
+  npm run -s tenant -- archive acme --reason "contract ended"
+  npm run -s tenant -- delete acme --to /backup/acme --drop-database
+  npm run -s tenant -- delete acme --no-export --force --yes-delete acme`
