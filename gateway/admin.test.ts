@@ -439,6 +439,21 @@ t.test('without a first key named ones open; with workers the API is the primary
   )
 })
 
+t.test('while the Registry is down the API says so, and asks for a key all the same', async t => {
+  const url = 'postgres://nobody@127.0.0.1:1/registry'
+  const lone = await startGateway(
+    { ...env, TENANT_REGISTRY_DB_URL: url },
+    { isReadyAwaited: false },
+  )
+  t.teardown(() => lone.stop())
+  t.match(await call('GET', '/tenants', { at: lone, key: null }), { status: 401 })
+  const down = await call('GET', '/tenants', { at: lone })
+  t.match(down, { status: 503, code: 'REGISTRY_UNAVAILABLE' })
+  t.equal(down.fields.get('retry-after'), '2')
+  t.equal((await call('GET', '/whoami', { at: lone })).status, 200)
+  t.equal((await fetch(`${lone.internalUrl}/livez`)).status, 200)
+})
+
 t.test('no secret is in an answer, in the log or in the audit', async t => {
   // The log is written in batches: until the last request is in it.
   const headers = { 'x-request-id': 'the-last-request' }
