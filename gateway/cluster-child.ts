@@ -1,5 +1,6 @@
 import type { Worker } from 'node:cluster'
 import type { AddressInfo } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Figures, ToPrimary, ToWorker } from './cluster-messages.ts'
 
 /** `starting` → `listening` → `ready` → `draining` → `gone`; each may be skipped. */
@@ -16,6 +17,9 @@ export interface StopOrder {
   /** It is killed if it is still there after this. */
   readonly killMs: number
 }
+
+/** From a worker's exit until what it said before is taken for read. */
+const LAST_WORDS_MS = 500
 
 /** A worker process as the primary sees it. */
 export class Child {
@@ -64,8 +68,11 @@ export class Child {
     const notSpawned = new Promise<void>(resolve => {
       if (process.pid === undefined) process.once('error', () => resolve())
     })
-    // The exit may be seen before the last messages are read: both must be over.
-    this.gone = Promise.race([Promise.all([ended, disconnected]), notSpawned]).then(() => {
+    // The exit may be seen before the last messages are read: both must be over. Of a worker that is killed
+    // while a connection is handed to it Node never tells the second.
+    const lastWords = ended.then(() => delay(LAST_WORDS_MS))
+    const isOver = Promise.all([ended, Promise.race([disconnected, lastWords])])
+    this.gone = Promise.race([isOver, notSpawned]).then(() => {
       if (this.#killTimer !== null) clearTimeout(this.#killTimer)
       this.#answer?.()
       this.#move('gone')

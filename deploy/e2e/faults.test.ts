@@ -243,6 +243,7 @@ t.test(
     const started = clustered.lines.find(line => line.includes('"worker started"'))
     process.kill(JSON.parse(started ?? '{}').worker_pid, 'SIGKILL')
     const before = made.size
+    await until(() => clustered.lines.some(line => line.includes('"worker ended"')), 5000)
     await until(async () => (await gaugeOf(clustered, 'doorman_workers_ready')) === 2, 20_000)
     await until(() => made.size >= before + 30)
     await load.stop()
