@@ -1,5 +1,4 @@
-import { userInfo } from 'node:os'
-import { type Actor, SCOPES, type Scope } from '../admin/actor.ts'
+import { SCOPES, type Scope } from '../admin/actor.ts'
 import { createAdminKey, listAdminKeys, revokeAdminKey } from '../admin/keys.ts'
 import { Fault } from '../lib/errors.ts'
 import type { Streams } from './commands.ts'
@@ -9,7 +8,7 @@ import { table } from './view.ts'
 
 /** Makes a key of the admin API and writes it out, this once. */
 export async function createKey(
-  { store }: Session,
+  { store, actor }: Session,
   name: string,
   { scope }: { scope: string },
   { output, error }: Streams,
@@ -18,7 +17,7 @@ export async function createKey(
     throw new CliFailure(EXIT.usage, `--scope must be one of ${SCOPES.join(', ')}`)
   }
   try {
-    const key = await createAdminKey({ store }, commandLine(), name, scope as Scope)
+    const key = await createAdminKey({ store }, actor, name, scope as Scope)
     output.write(`${key}\n`)
     error.write(`admin key ${name} may ${scope}; it is not shown again\n`)
     return EXIT.ok
@@ -29,12 +28,12 @@ export async function createKey(
 }
 
 export async function revokeKey(
-  { store }: Session,
+  { store, actor }: Session,
   name: string,
   { output }: Streams,
 ): Promise<ExitCode> {
   try {
-    await revokeAdminKey({ store }, commandLine(), name)
+    await revokeAdminKey({ store }, actor, name)
     output.write(`admin key ${name} is revoked\n`)
     return EXIT.ok
   } catch (failure) {
@@ -55,18 +54,4 @@ export async function listKeys(
     : table(['NAME', 'SCOPE', 'CREATED', 'REVOKED'], cells)
   output.write(`${text}\n`)
   return EXIT.ok
-}
-
-/** Whoever may read the Registry's URL may do all. */
-function commandLine(): Actor {
-  return { name: `command line (${userName()})`, scope: 'own', requestId: null }
-}
-
-/** An account without an entry in the password file is common in containers. */
-function userName(): string {
-  try {
-    return userInfo().username
-  } catch {
-    return `uid ${process.getuid?.() ?? '?'}`
-  }
 }

@@ -14,7 +14,7 @@ export interface ImportFlags {
   readonly json?: boolean
 }
 
-const FILE_BYTES_MAX = 16 * 1024 * 1024
+const IMPORT_BYTES_MAX = 16 * 1024 * 1024
 
 /** Without --apply it only says what it would do. Exit code 1 where a line fails: then nothing is written. */
 export async function importFleet(
@@ -59,8 +59,8 @@ async function readText(path: string): Promise<string> {
     throw new CliFailure(EXIT.usage, `${path} cannot be read (${error.code})`)
   })
   try {
-    if ((await file.stat()).size > FILE_BYTES_MAX) {
-      throw new CliFailure(EXIT.usage, `${path} has more than ${FILE_BYTES_MAX} bytes: split it`)
+    if ((await file.stat()).size > IMPORT_BYTES_MAX) {
+      throw new CliFailure(EXIT.usage, `${path} has more than ${IMPORT_BYTES_MAX} bytes: split it`)
     }
     return await file.readFile('utf8')
   } finally {

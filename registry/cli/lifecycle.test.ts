@@ -2,12 +2,14 @@ import { createHash } from 'node:crypto'
 import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
+import { Writable } from 'node:stream'
 import { PutObjectCommand } from '@aws-sdk/client-s3'
 import pg from 'pg'
 import t from 'tap'
 import { listAudit } from '../admin/audit.ts'
 import { setTenantStatus } from '../admin/status.ts'
 import { owner, startAdminWorld, storedPassword } from '../admin/test-kit.ts'
+import { copyOut } from '../export/copy-out.ts'
 import type { Manifest } from '../export/export.ts'
 import { makeBucketClient } from '../lib/bucket-client.ts'
 import { putHost } from '../provision/hosts.ts'
@@ -172,6 +174,38 @@ t.test(
     t.ok(lines.join('\n') === ['', ...all].sort().join('\n'), 'every row, as it was')
   },
 )
+
+t.test('a table of any size is held up while its reader is, and ends with it', async t => {
+  const connect = async () => {
+    const client = new pg.Client({ connectionString: registry.server.url('db_exported') })
+    client.on('error', () => {})
+    await client.connect()
+    return client
+  }
+  const client = await connect()
+  let longest = 0
+  let bytes = 0
+  const slow: Writable = new Writable({
+    highWaterMark: 1024,
+    write(chunk: Buffer, _encoding, done) {
+      bytes += chunk.length
+      longest = Math.max(longest, slow.writableLength)
+      setImmediate(done)
+    },
+  })
+  t.equal(await copyOut(client, 'COPY notes (body) TO STDOUT', slow), 20_000)
+  t.ok(bytes > 17_000_000 && longest < 1_000_000, `${bytes} bytes, ${longest} at most in memory`)
+  t.equal((await client.query('SELECT 1 AS one')).rows[0].one, 1, 'the connection goes on')
+  await t.rejects(copyOut(client, 'COPY nothing TO STDOUT', slow), /does not exist/)
+  await client.end()
+
+  const other = await connect()
+  const gone = new Promise(resolve => other.once('end', resolve))
+  const full = new Writable({ write: (_chunk, _encoding, done) => done(new Error('disk full')) })
+  full.on('error', () => {})
+  await t.rejects(copyOut(other, 'COPY notes TO STDOUT', full), /closed while it was written/)
+  await gone
+})
 
 t.test('an export that did not end is recognised, and no folder is written over', async t => {
   const to = join(folder, 'broken')

@@ -6,7 +6,7 @@ import type { BucketFlags, DbFlags, Streams } from './commands.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import type { HoldFlags } from './hold.ts'
 import type { IssuerFlags } from './issuer.ts'
-import { addLifecycleVerbs } from './lifecycle-verbs.ts'
+import { addDoctor, addLifecycleVerbs } from './lifecycle-verbs.ts'
 import type { MoveFlags } from './move.ts'
 import type { HostFlags, ProvisionFlags } from './provision.ts'
 import type { Session } from './session.ts'
@@ -184,6 +184,7 @@ function makeProgram(streams: Streams, done: (code: ExitCode) => void): Command 
   status('maintenance', 'maintenance', 'answer 503 for a tenant that is worked at')
   status('archive', 'archived', 'end a tenant; after ARCHIVE_GRACE_DAYS it may be deleted')
   addLifecycleVerbs(program, act, streams)
+  addDoctor(program, act, streams, process.env)
 
   program
     .command('revoke-sessions <KEY|ID>')

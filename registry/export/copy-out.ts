@@ -3,7 +3,7 @@ import type { Writable } from 'node:stream'
 import type { Client, Connection, Submittable } from 'pg'
 import { destroyPg } from '../lib/pg.ts'
 
-/** Longest silence of the server while nobody holds it up; then the connection is cut. */
+/** Longest time without a byte, be it the server or the disk that is stuck; then the connection is cut. */
 const SILENCE_MS = 60_000
 
 /**
@@ -16,7 +16,7 @@ const SILENCE_MS = 60_000
 export function copyOut(client: Client, statement: string, sink: Writable): Promise<number> {
   return new Promise((resolve, reject) => {
     const onClose = () => fail(new Error('the file was closed while it was written'))
-    const watchdog = setTimeout(() => fail(new Error('the database fell silent')), SILENCE_MS)
+    const watchdog = setTimeout(() => fail(new Error('no byte was moved for a minute')), SILENCE_MS)
     let isOver = false
     const end = () => {
       isOver = true
