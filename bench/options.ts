@@ -40,6 +40,8 @@ npm run bench -- registry, alone: ten thousand tenants brought in, listed, searc
 npm run bench -- connections [--quick], alone, counts the connections to tenant databases in PostgreSQL, with a
 fleet of real processes and 300 tenants, beside plain round robin.
 
+npm run bench -- migrations [N], alone, migrates a fleet of N databases (1000), beside other runners in a loop.
+
 scenarios: ${SCENARIOS.map(s => s.name).join(' ')}
 proxies:   ${PEERS.map(p => p.name).join(' ')}
 `

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { benchBinding } from './binding.ts'
 import { benchConnections } from './connections/run.ts'
 import { benchControlPlane } from './control-plane.ts'
+import { benchMigrations } from './migrations/run.ts'
 import { HELP, type Options, parseOptions } from './options.ts'
 import { PEERS } from './peers/all.ts'
 import type { Peer } from './peers/peer.ts'
@@ -33,6 +34,10 @@ async function main(args: readonly string[]): Promise<void> {
   }
   if (args.length === 1 && args[0] === 'registry') {
     process.stdout.write(await benchControlPlane())
+    return
+  }
+  if (args[0] === 'migrations' && args.length <= 2 && /^\d{1,5}$/.test(args[1] ?? '1000')) {
+    process.stdout.write(await benchMigrations(Number(args[1] ?? 1000), progress))
     return
   }
   const options = parseOptions(args)

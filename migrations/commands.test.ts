@@ -27,16 +27,17 @@ const columns = async (key: string) =>
 
 t.test('down takes one tenant back, by a word of confirmation, and all files or none', async t => {
   await fleet.run()
-  const down = (...args: string[]) => fleet.command(['down', '--tenant-key', 'a', ...args]).done
+  const down = (...args: string[]) => fleet.call(['down', '--tenant-key', 'a', ...args])
   t.match(await down('--to', '0001'), { code: 2, stderr: /--confirm a/ })
   t.match(await down('--to', '0001', '--confirm', 'b'), { code: 2 })
-  t.match(await fleet.command(['down', '--to', '0001', '--confirm', 'a']).done, { code: 2 })
+  t.match(await fleet.call(['down', '--to', '0001', '--confirm', 'a']), { code: 2 })
   t.strictSame(await columns('a'), ['id', 'name'], 'nothing happened yet')
   t.match(await down('--to', '0001', '--confirm', 'a'), { code: 0, stdout: /a {2}0002 -> 0001 / })
   t.strictSame(await columns('a'), ['id'])
   t.strictSame(await columns('b'), ['id', 'name'], 'the others stay')
   t.equal((await fleet.store.findListed('a'))?.tenant?.schemaVersion, '0001')
-  t.match(await down('--to', '0000', '--confirm', 'a'), { code: 0, stdout: /0001 -> - / })
+  const asked = await fleet.call(['down', '--tenant-key', 'a', '--to', '0000'], 'a')
+  t.match(asked, { code: 0, stdout: /0001 -> - / }, 'or by an answer')
   t.equal((await fleet.store.findListed('a'))?.tenant?.schemaVersion, null)
   t.strictSame(await columns('a'), [])
   await fleet.run()
@@ -46,21 +47,21 @@ t.test('down takes one tenant back, by a word of confirmation, and all files or 
 })
 
 t.test('verify names what differs from the reference, on both sides', async t => {
-  t.match(await fleet.command(['verify']).done, { code: 0, stdout: /^4 tenant\(s\), 0 differ/ })
+  t.match(await fleet.call(['verify']), { code: 0, stdout: /^4 tenant\(s\), 0 differ/ })
   await fleet.query('b', 'ALTER TABLE things DROP COLUMN name; CREATE INDEX extra ON things (id)')
-  const found = await fleet.command(['verify']).done
+  const found = await fleet.call(['verify'])
   t.match(found, { code: 1, stdout: /^drift {3}b\n {2}missing: column public.things.name text\n/ })
   t.match(found.stdout, / {2}extra: index CREATE INDEX extra ON public.things/)
   t.notMatch(found.stdout, /drift {3}[acd]/)
   const file = join(fleet.directory, 'reference.txt')
-  t.match(await fleet.command(['verify', '--reference', 'c', '--save', file]).done, { code: 1 })
+  t.match(await fleet.call(['verify', '--reference', 'c', '--save', file]), { code: 1 })
   t.match(await readFile(file, 'utf8'), /^column public.things.name text$/m)
   const one = ['verify', '--tenant-key', 'b', '--reference-file', file, '--json']
-  const json = await fleet.command(one).done
+  const json = await fleet.call(one)
   t.match(json.code, 3)
   t.equal(JSON.parse(json.stdout).drift.length, 2)
   await fleet.query('b', 'ALTER TABLE things ADD COLUMN name text; DROP INDEX extra')
-  t.match(await fleet.command(one).done, { code: 0 }, 'the order of columns is no drift')
+  t.match(await fleet.call(one), { code: 0 }, 'the order of columns is no drift')
   const lines = (text: string) => fingerprint(text.split(' '))
   t.strictSame(driftOf(lines('a b'), lines('b c')), ['missing: c', 'extra: a'])
 })
@@ -77,7 +78,7 @@ t.test('baseline takes over what the older tool did, and only where it did it', 
   await meta('older', '1-init.js', '2-things.js')
   await meta('behind', '1-init.js')
   const command = ['baseline', '--to', '0001', '--expect', '2-things.js', '--retries', '0']
-  const { code, stdout } = await fleet.command(command).done
+  const { code, stdout } = await fleet.call(command)
   t.equal(code, 1)
   t.match(stdout, /^ok {6} older {2}- -> 0001 /m)
   t.match(
@@ -86,14 +87,14 @@ t.test('baseline takes over what the older tool did, and only where it did it', 
   )
   t.match(stdout, /^failed {3}empty .*no SequelizeMeta/m)
   t.match(stdout, /^ok {6} a {2}0002 -> 0002 .*record of its own/m)
-  t.match(await fleet.command(['--tenant-key', 'older']).done, { code: 0, stdout: /0001 -> 0002/ })
+  t.match(await fleet.call(['--tenant-key', 'older']), { code: 0, stdout: /0001 -> 0002/ })
   t.strictSame(await columns('older'), ['id', 'name'], 'only what was left was run')
 })
 
 t.test('new makes the next file, which the runner takes', async t => {
   const made = await fleet.command(['new', 'Add Email!', '--no-transaction', '--down']).done
   t.match(made.stdout, /0003_add_email.sql\n.*0003_add_email.down.sql$/)
-  t.match(await fleet.command(['--tenant-key', 'a']).done, { code: 0, stdout: /-> 0003 / })
+  t.match(await fleet.call(['--tenant-key', 'a']), { code: 0, stdout: /-> 0003 / })
   t.match(await fleet.command(['new']).done, { code: 1, stderr: /the name/ })
   for (const file of ['0003_add_email.sql', '0003_add_email.down.sql']) await fleet.remove(file)
   await fleet.query('a', `DELETE FROM doorman_migrations WHERE version = '0003'`)

@@ -1,5 +1,4 @@
 import { readFile, writeFile } from 'node:fs/promises'
-import { createInterface } from 'node:readline/promises'
 import type { PgTarget } from '../registry/lib/pg.ts'
 import type { ListedTenant, RegistryStore } from '../registry/store.ts'
 import { baseline } from './baseline.ts'
@@ -10,7 +9,7 @@ import { lockFleet } from './fleet-lock.ts'
 import { watchLaggards } from './laggards.ts'
 import type { Options } from './options.ts'
 import { planFleet, renderPlan } from './plan.ts'
-import { jsonReport, type Report, textReport } from './report.ts'
+import { jsonReport, textReport } from './report.ts'
 import { RETRIES } from './retry.ts'
 import { migrateDown } from './runner.ts'
 import { selectTenants } from './select-tenants.ts'
@@ -24,6 +23,17 @@ export interface CommandContext extends DatabaseAccess {
   readonly registry: PgTarget
   readonly directory: string
   readonly signal: AbortSignal
+  readonly terminal: Terminal
+}
+
+/** Where a command speaks, and whom it asks. */
+export interface Terminal {
+  readonly out: (text: string) => void
+  readonly err: (text: string) => void
+  /** Draws over the last line; null: what reads is no person. */
+  readonly bar: ((text: string) => void) | null
+  /** What a person answers; null: there is none. */
+  readonly ask: (question: string) => Promise<string | null>
 }
 
 /** For scripts; USAGE tells them. */
@@ -49,7 +59,7 @@ async function fleet(context: CommandContext, target: string | null): Promise<nu
   const lock = await lockFleet(context.registry, options.ifIdle)
   try {
     if (!lock.isHeld) {
-      process.stderr.write('another run is under way: nothing was done\n')
+      context.terminal.err('another run is under way: nothing was done\n')
       return EXIT.none
     }
     await store.pruneMigrations()
@@ -65,39 +75,29 @@ async function watch(context: CommandContext, target: string | null): Promise<nu
   await watchLaggards({
     findLaggards: () => selectTenants(context.store, context.options, target),
     run: (tenants, onDone) => runOver(context, tenants, target, onDone),
-    onError: error => process.stderr.write(`doorman: ${reasonOf(error)}\n`),
+    onError: error => context.terminal.err(`doorman: ${reasonOf(error)}\n`),
     signal: context.signal,
   })
   return EXIT.none
 }
 
 async function down(context: CommandContext): Promise<number> {
-  const { options, store } = context
+  const { options, store, terminal } = context
   const tenants = await selectTenants(store, options, null)
   const [tenant] = tenants
   if (options.tenants.length === 0 || tenants.length !== 1 || tenant === undefined) {
-    process.stderr.write('down is for one tenant: --tenant-key or --tenant-id\n')
+    context.terminal.err('down is for one tenant: --tenant-key or --tenant-id\n')
     return EXIT.usage
   }
-  if ((options.confirm ?? (await ask(tenant, options))) !== tenant.key) {
-    process.stderr.write(`not confirmed: --confirm ${tenant.key}\n`)
+  const question = `Takes ${tenant.key} back to ${options.to}; data may be lost. Its key to confirm: `
+  if ((options.confirm ?? (await terminal.ask(question))) !== tenant.key) {
+    context.terminal.err(`not confirmed: --confirm ${tenant.key}\n`)
     return EXIT.usage
   }
   const result = await runOver(context, tenants, options.to, () => {}, {
     run: one => migrateDown({ ...one, to: options.to as string }),
   })
   return exitCodeOf(result)
-}
-
-async function ask(tenant: ListedTenant, { to }: Options): Promise<string | null> {
-  if (!process.stdin.isTTY || !process.stderr.isTTY) return null
-  const lines = createInterface({ input: process.stdin, output: process.stderr })
-  try {
-    const question = `Takes ${tenant.key} back to ${to}; data may be lost. Its key to confirm: `
-    return (await lines.question(question)).trim()
-  } finally {
-    lines.close()
-  }
 }
 
 async function runOver(
@@ -108,7 +108,7 @@ async function runOver(
   changes: Partial<FleetOptions> = {},
 ): Promise<FleetResult> {
   const { options, signal } = context
-  const report = makeReport(options)
+  const report = options.isJson ? jsonReport(context.terminal.out) : textReport(context.terminal)
   report.start(tenants.length, target)
   const { to, expect } = options
   const result = await migrateFleet({
@@ -142,18 +142,20 @@ async function plan(context: CommandContext, target: string | null): Promise<num
     for (const { tenant, version, pending, problem } of planned) {
       const names = pending.map(({ name }) => name)
       const { id, key } = tenant
-      print(JSON.stringify({ event: 'plan', id, key, version, pending: names, problem }))
+      print(context, JSON.stringify({ event: 'plan', id, key, version, pending: names, problem }))
     }
     const files = new Map(planned.flatMap(({ pending }) => pending.map(file => [file.name, file])))
-    for (const [name, { sql }] of files) print(JSON.stringify({ event: 'file', name, sql }))
-  } else process.stdout.write(renderPlan(planned))
+    for (const [name, { sql }] of files)
+      print(context, JSON.stringify({ event: 'file', name, sql }))
+  } else context.terminal.out(renderPlan(planned))
   return planned.some(({ problem }) => problem !== null) ? EXIT.some : EXIT.none
 }
 
-async function status({ options, store }: CommandContext, target: string | null): Promise<number> {
+async function status(context: CommandContext, target: string | null): Promise<number> {
+  const { options, store } = context
   const found = await readStatus(store.migrationStates(), target)
-  if (options.isJson) print(JSON.stringify(statusForJson(found)))
-  else process.stdout.write(renderStatus(found))
+  if (options.isJson) print(context, JSON.stringify(statusForJson(found)))
+  else context.terminal.out(renderStatus(found))
   return EXIT.none
 }
 
@@ -172,14 +174,15 @@ async function verify(context: CommandContext, target: string | null): Promise<n
     if (drift.length > 0 || problem !== null) wrong += 1
     if (options.isJson) {
       print(
+        context,
         JSON.stringify({ event: 'verify', id: tenant.id, key: tenant.key, hash, drift, problem }),
       )
-    } else if (problem !== null) print(`failed  ${tenant.key}  ${problem}`)
-    else if (drift.length > 0) print(`drift   ${tenant.key}\n  ${drift.join('\n  ')}`)
+    } else if (problem !== null) print(context, `failed  ${tenant.key}  ${problem}`)
+    else if (drift.length > 0) print(context, `drift   ${tenant.key}\n  ${drift.join('\n  ')}`)
   }
   if (!options.isJson) {
     const { length } = found.verified
-    print(`${length} tenant(s), ${wrong} differ from ${found.reference.hash} or failed`)
+    print(context, `${length} tenant(s), ${wrong} differ from ${found.reference.hash} or failed`)
   }
   return wrong === 0 ? EXIT.none : wrong === found.verified.length ? EXIT.all : EXIT.some
 }
@@ -189,19 +192,12 @@ async function readReference(file: string): Promise<Fingerprint> {
   return fingerprint(lines)
 }
 
-function makeReport({ isJson }: Options): Report {
-  const out = (text: string) => void process.stdout.write(text)
-  if (isJson) return jsonReport(out)
-  const bar = process.stderr.isTTY ? (text: string) => void process.stderr.write(text) : null
-  return textReport({ out, bar })
-}
-
 function exitCodeOf({ ok, failed, left, stoppedBy }: FleetResult): number {
   if (left > 0 && stoppedBy !== null) return EXIT.stopped
   if (failed === 0) return EXIT.none
   return ok === 0 ? EXIT.all : EXIT.some
 }
 
-function print(line: string): void {
-  process.stdout.write(`${line}\n`)
+function print({ terminal }: CommandContext, line: string): void {
+  terminal.out(`${line}\n`)
 }

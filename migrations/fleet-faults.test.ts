@@ -57,7 +57,7 @@ t.test('a slow, a broken, a locked and an unreachable tenant hold up nobody else
   t.match(outcomes.get('unreachable'), { result: 'failed', attempts: 2, note: /ECONNREFUSED/ })
   t.match(outcomes.get('refused'), { result: 'failed', attempts: 1, note: /authentication/ })
 
-  const { code, stdout } = await fleet.command(['status', '--json']).done
+  const { code, stdout } = await fleet.call(['status', '--json'])
   t.equal(code, 0)
   const status = JSON.parse(stdout)
   t.match(status, { target: '0002', tenants: TENANTS, laggards: [] })
@@ -81,7 +81,7 @@ t.test('the next run does what is left, and tells gateways of nothing else', asy
   const versions = async () =>
     (await admin.query('SELECT tenant_key, config_version::text FROM tenants ORDER BY 1')).rows
   const before = await versions()
-  const { code, stdout } = await fleet.command(['--json', '--retries', '0']).done
+  const { code, stdout } = await fleet.call(['--json', '--retries', '0'])
   t.equal(code, 1)
   const events = stdout.split('\n').map(line => JSON.parse(line))
   t.match(events[0], { event: 'start', tenants: TENANTS, target: '0002' })
@@ -99,10 +99,10 @@ t.test('the next run does what is left, and tells gateways of nothing else', asy
 
 t.test('a suspended tenant is kept up, unless it is excluded; then it is a laggard', async t => {
   await fleet.addTenants(['asleep', 'astray'], { status: 'suspended' })
-  const excluded = await fleet.command(['--exclude', 'suspended', '--json', '--retries', '0']).done
+  const excluded = await fleet.call(['--exclude', 'suspended', '--json', '--retries', '0'])
   t.notMatch(excluded.stdout, '"asleep"')
   t.equal((await fleet.store.findListed('asleep'))?.tenant?.schemaVersion, null)
-  const one = await fleet.command(['--tenant-key', 'asleep']).done
+  const one = await fleet.call(['--tenant-key', 'asleep'])
   t.match(one, { code: 0, stdout: /^ok {6} asleep {2}- -> 0002 .*suspended\n1 tenant/ })
   const activated = await fleet.store.setStatus(
     (await fleet.list())[0]?.id as never,
@@ -110,7 +110,7 @@ t.test('a suspended tenant is kept up, unless it is excluded; then it is a lagga
     null,
   )
   t.equal(activated?.tenant?.schemaVersion, '0002', 'activated, it has its schema')
-  const laggards = await fleet.command(['--laggards', '--retries', '0']).done
+  const laggards = await fleet.call(['--laggards', '--retries', '0'])
   t.match(laggards, { code: 1, stdout: /^ok {6} astray /m })
   t.match(laggards.stdout, /3 tenant\(s\), 2 failed$/, 'it, and those that cannot be reached')
 })
@@ -118,14 +118,14 @@ t.test('a suspended tenant is kept up, unless it is excluded; then it is a lagga
 t.test('many names, a plan that changes nothing, and a version to stop at', async t => {
   await fleet.write('0003_last.sql', 'CREATE TABLE last ();\n')
   const names = ['--tenant-key', 'good0', '--tenant-key', 'good1']
-  const plan = await fleet.command([...names, '--plan']).done
+  const plan = await fleet.call([...names, '--plan'])
   t.equal(plan.code, 0)
   t.match(plan.stdout, /^-- good0 {2}0002 {2}0003_last.sql\n-- good1 .*\n-- 2 of 2 /)
   t.match(plan.stdout, /-- 0003_last.sql, in 2 tenant\(s\)\nCREATE TABLE last \(\);$/)
-  const to = await fleet.command([...names, '--to', '0002']).done
+  const to = await fleet.call([...names, '--to', '0002'])
   t.match(to, { code: 0, stdout: /^ok {6} good0 {2}0002 -> 0002 /m })
   t.equal((await fleet.query('good0', `SELECT to_regclass('last') AS r`))[0]?.r, null)
-  const unknown = await fleet.command(['--to', '0009']).done
+  const unknown = await fleet.call(['--to', '0009'])
   t.match(unknown, { code: 1, stderr: /no migration 0009/ })
   await fleet.remove('0003_last.sql')
 })
@@ -142,7 +142,7 @@ t.test('a canary that fails, or more failures than allowed, stop the run', async
   const limited = await fleet.run({ tenants, maxFailures: limit, pace })
   t.match(limited.result, { failed: 4, left: tenants.length - 4, stoppedBy: 'failures' })
   const command = ['--max-failures', '10%', '--canary', '2', '--retries', '0', '--laggards']
-  t.match(await fleet.command(command).done, { code: 4, stdout: /^stopped by failures/m })
+  t.match(await fleet.call(command), { code: 4, stdout: /^stopped by failures/m })
   await fleet.write('0003_wrong.sql', 'SELECT 1;')
   const good = await fleet.run({ tenants, canaries: 1, onWave: ({ name }) => waves.push(name) })
   t.match(good.result, { ok: tenants.length, failed: 0, left: 0, stoppedBy: null })
@@ -169,12 +169,25 @@ t.test('a run that is told to stop finishes what runs and begins nothing more', 
   await fleet.remove('0004_slow.sql')
 })
 
+t.test('a connection that is cut in the middle is made again', async t => {
+  await fleet.write('0004_slow.sql', 'SELECT pg_sleep(0.5); CREATE TABLE later ();')
+  const tenants = (await fleet.list()).filter(({ key }) => key === 'good5')
+  await fleet.query('good5', 'DELETE FROM doorman_migrations WHERE version > $$0003$$')
+  const running = fleet.run({ tenants, retries: { count: 2, pauseMs: 1 } })
+  const cut = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = 'db_good5' AND query LIKE '%pg_sleep(0.5)%' AND pid <> pg_backend_pid()`
+  const deadline = Date.now() + 5000
+  while ((await fleet.registry.admin.query(cut)).rowCount === 0 && Date.now() < deadline);
+  t.match((await running).outcomes.get('good5'), { result: 'ok', after: '0004', attempts: 2 })
+  await fleet.remove('0004_slow.sql')
+})
+
 t.test('one run of many that start together is enough, where they ask for it', async t => {
   const { admin } = fleet.registry
   const client = await admin.connect()
   await client.query(`SELECT pg_advisory_lock_shared(hashtextextended('doorman_fleet', 0))`)
-  const second = await fleet.command(['--if-idle']).done
+  const second = await fleet.call(['--if-idle'])
   t.match(second, { code: 0, stdout: '', stderr: /another run is under way/ })
-  t.match(await fleet.command(['--tenant-key', 'good0']).done, { code: 0 }, 'others go on')
+  t.match(await fleet.call(['--tenant-key', 'good0']), { code: 0 }, 'others go on')
   client.release(true)
 })

@@ -8,7 +8,7 @@ import { startTestFleet } from './test-kit.ts'
 
 /** The long form: DOORMAN_KILLS=20 DOORMAN_FLEET_TENANTS=200 npx tap --timeout=900 migrations/fleet-kill.test.ts */
 const KILLS = Number(process.env.DOORMAN_KILLS ?? 5)
-const TENANTS = Number(process.env.DOORMAN_FLEET_TENANTS ?? 40)
+const TENANTS = Number(process.env.DOORMAN_FLEET_TENANTS ?? 24)
 const SEED = Number(process.env.DOORMAN_KILL_SEED ?? Date.now() % 1_000_000)
 
 const fleet = await startTestFleet()

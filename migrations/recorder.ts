@@ -25,13 +25,16 @@ export class Recorder {
   readonly #notes = new Map<string, MigrationNote>()
   readonly #versions = new Map<string, string | null>()
   readonly #timer: NodeJS.Timeout
-  #writing: Promise<unknown> = Promise.resolve()
+  /** One at a time, however slow the Registry is. */
+  #writing: Promise<void> | null = null
   #lastError: unknown = null
 
   constructor(store: NoteStore) {
     this.#store = store
     this.#timer = setInterval(() => {
-      this.#writing = this.#writing.then(() => this.#flush())
+      this.#writing ??= this.#flush().finally(() => {
+        this.#writing = null
+      })
     }, FLUSH_MS)
   }
 

@@ -21,11 +21,11 @@ interface Run {
   readonly stderr: string
 }
 
-function runMigrate(env: Record<string, string>): Promise<Run> {
+function runMigrate(env: Record<string, string>, args: readonly string[] = []): Promise<Run> {
   return new Promise(resolve => {
     execFile(
       process.execPath,
-      [join(import.meta.dirname, 'registry-migrate.ts')],
+      [join(import.meta.dirname, 'registry-migrate.ts'), ...args],
       { env: { ...childEnv(), ...env } },
       (error, stdout, stderr) => resolve({ code: Number(error?.code ?? 0), stdout, stderr }),
     )
@@ -182,6 +182,18 @@ t.test(
     await client.end()
   },
 )
+
+t.test('a plan shows the SQL and changes nothing', async t => {
+  const { client, url } = await makeDatabase('planned')
+  const plan = await runMigrate({ TENANT_REGISTRY_DB_URL: url }, ['--plan'])
+  t.match(plan, {
+    code: 0,
+    stdout: /^-- Registry is at no version\n\n-- 0001_base.sql\n.*CREATE TABLE/s,
+  })
+  const { rows } = await client.query(`SELECT FROM pg_tables WHERE schemaname = 'public'`)
+  t.strictSame(rows, [])
+  await client.end()
+})
 
 t.test('a missing or wrong environment is named, without a stack trace', async t => {
   const run = await runMigrate({ TENANT_REGISTRY_DB_URL: 'http://x' })

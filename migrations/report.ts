@@ -10,7 +10,7 @@ export interface Report {
   end(result: FleetResult): void
 }
 
-export interface Terminal {
+export interface Writers {
   /** Lines that are kept. */
   readonly out: (text: string) => void
   /** The bar, which is drawn over; null: no terminal. */
@@ -36,7 +36,7 @@ export function jsonReport(write: (text: string) => void): Report {
 }
 
 /** Lines; on a terminal a bar, and lines for what went wrong alone. */
-export function textReport({ out, bar }: Terminal, now = () => performance.now()): Report {
+export function textReport({ out, bar }: Writers, now = () => performance.now()): Report {
   let total = 0
   let done = 0
   let failed = 0

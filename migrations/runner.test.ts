@@ -151,6 +151,14 @@ t.test('one runner per database: the second waits, or says who holds it', async 
   await t.rejects(migrate({ ...options, runnerWaitMs: 100 }), /another runner/)
 })
 
+t.test('a runner that waits does not hold up CREATE INDEX CONCURRENTLY of the other', async t => {
+  const { client, write, options } = await setUp(t)
+  await client.query('CREATE TABLE a AS SELECT n FROM generate_series(1, 50000) AS n')
+  await write('0001_a.sql', '-- no transaction\nCREATE INDEX CONCURRENTLY a_n ON a (n);\n')
+  const runs = await Promise.all([migrate(options), migrate(options), migrate(options)])
+  t.strictSame(runs.map(({ applied }) => applied.length).sort(), [0, 0, 1])
+})
+
 t.test('a runner that dies leaves no half migration and no lock', async t => {
   const { client, write, options } = await setUp(t)
   await write('0001_a.sql', 'CREATE TABLE a (); SELECT pg_sleep(30);')

@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { createInterface } from 'node:readline/promises'
 import { z } from 'zod'
 import { Keyring } from '../registry/envelope.ts'
 import { checkMasterKey } from '../registry/key-check.ts'
@@ -10,7 +11,7 @@ import { makeLog } from '../registry/lib/log.ts'
 import { parsePgUrl } from '../registry/lib/pg.ts'
 import { requireSafeRuntime } from '../registry/lib/runtime.ts'
 import { RegistryStore } from '../registry/store.ts'
-import { type CommandContext, runCommand } from './commands.ts'
+import { type CommandContext, runCommand, type Terminal } from './commands.ts'
 import { makeMigration } from './new-file.ts'
 import { type Options, parseOptions, USAGE } from './options.ts'
 
@@ -55,6 +56,7 @@ async function main(): Promise<void> {
     ...(ca !== undefined && { ca }),
     addressPolicy: env.NODE_ENV === 'production' ? env.TENANT_ADDRESS_ALLOW : null,
     signal: stopSignal(),
+    terminal: openTerminal(),
   }
   try {
     await checkMasterKey(store, keyring)
@@ -82,6 +84,25 @@ async function makeNew(options: Options): Promise<void> {
   const directory = options.directory ?? folder
   const made = await makeMigration({ directory, name: name ?? '', withDown, withoutTransaction })
   process.stdout.write(`${made.join('\n')}\n`)
+}
+
+function openTerminal(): Terminal {
+  const { stdin, stdout, stderr } = process
+  const err = (text: string) => void stderr.write(text)
+  return {
+    out: text => void stdout.write(text),
+    err,
+    bar: stderr.isTTY ? err : null,
+    async ask(question) {
+      if (!stdin.isTTY || !stderr.isTTY) return null
+      const lines = createInterface({ input: stdin, output: stderr })
+      try {
+        return (await lines.question(question)).trim()
+      } finally {
+        lines.close()
+      }
+    },
+  }
 }
 
 /** The first signal lets what runs finish, the second ends the process: the databases roll back by themselves. */

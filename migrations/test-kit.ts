@@ -6,10 +6,13 @@ import { createInterface } from 'node:readline'
 import pg from 'pg'
 import { childEnv } from '../deploy/local/run.ts'
 import { Keyring } from '../registry/envelope.ts'
+import { parsePgUrl } from '../registry/lib/pg.ts'
 import { type ListedTenant, RegistryStore } from '../registry/store.ts'
 import type { Tenant, TenantKey, TenantStatus } from '../registry/tenant.ts'
 import { newTenant, silent, startTestRegistry, type TestRegistry } from '../registry/test-kit.ts'
+import { runCommand } from './commands.ts'
 import { type FleetOptions, type FleetResult, migrateFleet, type TenantOutcome } from './fleet.ts'
+import { parseOptions } from './options.ts'
 
 const MASTER = 'a'.repeat(64)
 export const PASSWORD = 'pw-SECRET'
@@ -28,6 +31,8 @@ export interface TestFleet {
   list(): Promise<readonly ListedTenant[]>
   /** In this process. */
   run(options?: Partial<FleetOptions>): Promise<FleetRun>
+  /** A command in this process; `answer` is what a person says when asked. */
+  call(args: readonly string[], answer?: string): Promise<Called>
   /** The real command. */
   command(args: readonly string[], env?: Record<string, string>): Command
   /** Rows of a statement in the database of `key`. */
@@ -46,6 +51,12 @@ export interface TenantChange {
 export interface FleetRun {
   readonly result: FleetResult
   readonly outcomes: ReadonlyMap<string, TenantOutcome>
+}
+
+export interface Called {
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
 }
 
 export interface Command {
@@ -106,6 +117,26 @@ export async function startTestFleet(): Promise<TestFleet> {
         ...options,
       })
       return { result, outcomes }
+    },
+    async call(args, answer) {
+      const options = parseOptions(args)
+      if (options === 'help') throw new Error('no command')
+      const out: string[] = []
+      const err: string[] = []
+      // As runMain has it.
+      const code = await runCommand({
+        ...{ options, store, keyring, directory, registry: parsePgUrl(registry.url) },
+        signal: new AbortController().signal,
+        terminal: {
+          out: text => void out.push(text),
+          err: text => void err.push(text),
+          ...{ bar: null, ask: async () => answer ?? null },
+        },
+      }).catch((error: Error) => {
+        err.push(error.message)
+        return 1
+      })
+      return { code, stdout: out.join('').trimEnd(), stderr: err.join('') }
     },
     command(args, env = {}) {
       const own = { TENANT_REGISTRY_DB_URL: registry.url, MASTER_ENCRYPTION_KEY: MASTER }

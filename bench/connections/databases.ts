@@ -23,6 +23,8 @@ export interface FleetDatabasesOptions {
   readonly tenants: number
   /** PostgreSQL's max_connections. */
   readonly connectionsMax: number
+  /** Further settings of PostgreSQL. */
+  readonly settings?: Readonly<Record<string, string>>
   /** `db_pool_max` of the tenant with this number. */
   readonly budgetOf?: (tenant: number) => number | null
 }
@@ -36,7 +38,10 @@ const OWNER = 'tenants'
  * PostgreSQL makes in a few dozen milliseconds each. They belong to one role.
  */
 export async function makeFleetDatabases(options: FleetDatabasesOptions): Promise<FleetDatabases> {
-  const postgres = await startTestPostgres({ max_connections: String(options.connectionsMax) })
+  const postgres = await startTestPostgres({
+    max_connections: String(options.connectionsMax),
+    ...options.settings,
+  })
   try {
     const registryUrl = postgres.url('postgres')
     const masterKey = randomBytes(32).toString('hex')
