@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto'
 import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises'
+import { createServer, request as httpRequest } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
@@ -226,13 +228,56 @@ t.test('an export that did not end is recognised, and no folder is written over'
   t.match(filtered, { code: 1, err: /zz_hidden: .*row-level security/ }, 'never a part of the rows')
 })
 
+t.test(
+  'an object that goes while it is read is left out, any other fault ends the export',
+  async t => {
+    let status = 404
+    const proxy = createServer((request, response) => {
+      if (
+        /two/.test(request.url ?? '') &&
+        request.method === 'GET' &&
+        !/list-type/.test(request.url ?? '')
+      ) {
+        const code = status === 404 ? 'NoSuchKey' : 'AccessDenied'
+        response.writeHead(status).end(`<Error><Code>${code}</Code></Error>`)
+        return
+      }
+      const { method, url: path, headers } = request
+      const onward = httpRequest(
+        { port: s3.port, host: '127.0.0.1', method, path, headers },
+        answer => {
+          response.writeHead(answer.statusCode ?? 502, answer.headers)
+          answer.pipe(response)
+        },
+      )
+      request.pipe(onward)
+    })
+    await new Promise<void>(resolve => proxy.listen(0, '127.0.0.1', resolve))
+    t.teardown(() => proxy.close())
+    await putObjects({ 'moving/one': '1', 'moving/two': '2', 'moving/x': '3' })
+    const endpoint = `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`
+    await world.create('moving', { ...bucket, bucket_endpoint: endpoint, bucket_prefix: 'moving/' })
+    const run = (name: string) =>
+      runHere(world, (session, streams) =>
+        exportOne(session, 'moving', { to: join(folder, name) }, streams),
+      )
+    t.match(await run('moving'), { code: 0, out: / 2 objects, 2 bytes/ })
+    const index = await readFile(join(folder, 'moving', 'objects.jsonl'), 'utf8')
+    t.strictSame(index.match(/moving\/\w+/g), ['moving/one', 'moving/x'])
+    status = 403
+    t.match(await run('refused'), { code: 1, err: /bucket: AccessDenied/ })
+  },
+)
+
 const DELETE: DeleteFlags = { export: false }
 
-function runDelete(key: string, flags: Partial<DeleteFlags>, input = '') {
+function runDelete(key: string, flags: Partial<DeleteFlags>, input = '', isTTY = false) {
   return runHere(
     world,
     (session, streams) => deleteTenant(session, key, { ...DELETE, ...flags }, streams),
     input,
+    {},
+    isTTY,
   )
 }
 
@@ -250,6 +295,8 @@ t.test('a tenant is deleted only archived, in time, by its key, and after its ex
   const force = { ...yes, force: true }
   t.match(await runDelete('gone', { force: true }), { code: 2, err: /--yes-delete gone/ })
   t.match(await runDelete('gone', { ...force, yesDelete: 'acme' }), { code: 2, err: /not its key/ })
+  const typed = await runDelete('gone', { force: true }, 'acme\n', true)
+  t.match(typed, { code: 2, err: /Type gone to delete this tenant: .*not its key/s })
   t.match(await runDelete('gone', { ...force, export: true }), { code: 2, err: /--to DIR/ })
   await registry.admin.query(`ALTER ROLE db_gone PASSWORD 'changed'`)
   const to = join(folder, 'gone')
@@ -307,7 +354,8 @@ t.test('a database is dropped only where it was made for this very tenant', asyn
   t.strictSame([await exists('made'), await databaseExists('db_made')], [false, false])
 
   await archived('stranger')
-  const kept = await runDelete('stranger', flagsOf('stranger'))
+  const { yesDelete: _, ...asked } = flagsOf('stranger')
+  const kept = await runDelete('stranger', asked, 'stranger\n', true)
   t.match(kept, { code: 0, out: /kept database db_stranger and role db_stranger: .*not made here/ })
   t.strictSame([await exists('stranger'), await databaseExists('db_stranger')], [false, true])
 })

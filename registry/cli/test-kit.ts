@@ -43,13 +43,14 @@ export async function runHere(
   work: (session: Session, streams: Streams) => Promise<ExitCode>,
   input = '',
   change: Partial<Session> = {},
+  isTTY = false,
 ): Promise<Ran> {
   const texts = { out: '', err: '' }
   const collect = (name: 'out' | 'err') =>
     new PassThrough().on('data', chunk => {
       texts[name] += chunk
     })
-  const stdin = new PassThrough()
+  const stdin = Object.assign(new PassThrough(), { isTTY })
   stdin.end(input)
   const streams = { input: stdin, output: collect('out'), error: collect('err') }
   try {

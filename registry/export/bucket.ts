@@ -54,6 +54,8 @@ export async function exportBucket(
       for await (const key of keysOf(client, place)) {
         const file = await fileOf(folder, counts.objects)
         const saved = await exportObject(client, place, key, folder, file)
+        // Removed since it was listed, as objects of a tenant that is served may be.
+        if (saved === null) continue
         counts.objects += 1
         counts.bytes += saved.bytes
         await writeLine(index, { key, file, ...saved })
@@ -96,7 +98,8 @@ async function* keysOf(
 
 async function fileOf(folder: string, index: number): Promise<string> {
   const part = `objects/${String(Math.floor(index / FOLDER_FILES_MAX)).padStart(4, '0')}`
-  if (index % FOLDER_FILES_MAX === 0) await mkdir(join(folder, part), { mode: 0o700 })
+  if (index % FOLDER_FILES_MAX === 0)
+    await mkdir(join(folder, part), { mode: 0o700, recursive: true })
   return `${part}/${String(index + 1).padStart(7, '0')}`
 }
 
@@ -110,8 +113,10 @@ async function exportObject(
   const object = await client
     .send(new GetObjectCommand({ Bucket: name, Key: key }))
     .catch(error => {
+      if ((error as Error).name === 'NoSuchKey') return null
       throw unavailable(error)
     })
+  if (object === null) return null
   const { digest } = await writeHashedFile(join(folder, file), input =>
     pipeline(object.Body as Readable, input, { end: false }),
   )
