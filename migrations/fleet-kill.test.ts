@@ -37,20 +37,19 @@ t.test(
     t.match(await fleet.command(['--tenant-key', 'reference']).done, { code: 0 })
 
     for (let kill = 0; kill < KILLS; kill++) {
-      const command = fleet.command(['--json', '--laggards'])
-      // After so many tenants, and a moment that lies anywhere in the work on the next.
-      let left = Math.floor((random() * TENANTS) / KILLS)
+      const command = fleet.command(['--json'])
+      // Each time further into the fleet, at a moment that lies anywhere in the work on the next tenants.
+      let left = Math.floor(((kill + random()) * TENANTS) / (KILLS + 2))
       command.onLine = () => {
         if (left-- === 0) void delay(random() * 60).then(() => command.child.kill('SIGKILL'))
       }
       await once(command.child, 'close')
+      t.equal(command.child.signalCode, 'SIGKILL')
     }
-    const { rows: cut } = await fleet.registry.admin.query(
-      `SELECT count(*) FILTER (WHERE schema_version = '0001')::int AS behind FROM tenants`,
-    )
-    t.ok(cut[0].behind > 0, `${cut[0].behind} were left to do`)
-
-    t.match(await fleet.command(['--json']).done, { code: 0, stdout: /"failed":0/ })
+    const last = await fleet.command(['--json']).done
+    t.match(last, { code: 0, stdout: /"failed":0/ })
+    const applied = last.stdout.split('\n').filter(line => /"applied":[1-9]/.test(line)).length
+    t.ok(applied > 0 && applied < TENANTS, `${applied} were left to do, not none and not all`)
     const schemas = new Map<string, string>()
     for (const { key, tenant } of await fleet.list()) {
       if (tenant === null) throw new Error('not configured')
