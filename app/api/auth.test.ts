@@ -112,25 +112,26 @@ t.test('a login that cannot be right costs what a wrong password costs', async t
     `INSERT INTO users (email, password_hash) VALUES
      ('older@acme.example', '$2b$10$abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz01234')`,
   )
-  /** The shortest of several, which noise can only make longer. */
-  const leastMs = async (body: object) => {
+  /** CPU time of this process, in which the app runs: other programs make it wait, not work. */
+  const leastCpuMs = async (body: object) => {
     let least = Number.POSITIVE_INFINITY
     for (let i = 0; i < 5; i++) {
-      const startedAt = performance.now()
+      const before = process.cpuUsage()
       t.equal((await login(body)).json.code, 'INVALID_CREDENTIALS')
-      least = Math.min(least, performance.now() - startedAt)
+      const { user, system } = process.cpuUsage(before)
+      least = Math.min(least, (user + system) / 1000)
     }
     return least
   }
-  const wrongMs = await leastMs({ ...right, password: 'wrong' })
+  const wrongMs = await leastCpuMs({ ...right, password: 'wrong' })
   for (const [name, body] of Object.entries({
     'unknown user': { ...right, email: 'nobody@acme.example' },
     'short in characters, too long in bytes': { ...right, password: '\u20ac'.repeat(1000) },
     'no password': { tenant_key: 'acme', email: right.email },
     'a hash of another kind': { ...right, email: 'older@acme.example' },
   })) {
-    const factor = (await leastMs(body)) / wrongMs
-    t.ok(factor > 0.4, `${name}: ${factor.toFixed(2)} of a wrong password's time`)
+    const factor = (await leastCpuMs(body)) / wrongMs
+    t.ok(factor > 0.5, `${name}: ${factor.toFixed(2)} of a wrong password's CPU time`)
   }
 })
 
