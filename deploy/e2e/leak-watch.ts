@@ -1,3 +1,4 @@
+import { Needles } from './needles.ts'
 import { spellingsOf } from './spellings.ts'
 
 /**
@@ -27,7 +28,7 @@ const BEFORE_CHARS = 80
  * one in the other in every common spelling.
  */
 export class LeakWatch {
-  readonly #secrets = new Map<string, { name: string; audience: Audience; bytes: Buffer }>()
+  readonly #secrets = new Map<string, Secret>()
   readonly #texts: { where: string; text: string; place: Place }[] = []
   readonly #bodiesSeen = new Set<string>()
   #chars = 0
@@ -64,17 +65,13 @@ export class LeakWatch {
 
   /** One leak for each secret and place. */
   findLeaks(): Leak[] {
-    const output = this.#join('output')
-    const bodies = this.#join('good body')
-    const leaks: Leak[] = []
-    for (const { name, audience, bytes } of this.#secrets.values()) {
-      const spellings = spellingsOf(bytes)
-      for (const haystack of audience === 'nobody' ? [output, bodies] : [output]) {
-        const leak = findFirst(haystack, name, spellings)
-        if (leak !== null) leaks.push(leak)
-      }
-    }
-    return leaks
+    return [
+      ...findIn(this.#join('output'), [...this.#secrets.values()]),
+      ...findIn(
+        this.#join('good body'),
+        [...this.#secrets.values()].filter(({ audience }) => audience === 'nobody'),
+      ),
+    ]
   }
 
   #join(place: Place): Haystack {
@@ -83,26 +80,35 @@ export class LeakWatch {
   }
 }
 
+interface Secret {
+  readonly name: string
+  readonly audience: Audience
+  readonly bytes: Buffer
+}
+
 interface Haystack {
   readonly parts: readonly { readonly where: string; readonly text: string }[]
   readonly text: string
 }
 
-function findFirst(
-  { parts, text }: Haystack,
-  secret: string,
-  spellings: ReadonlyMap<string, string>,
-): Leak | null {
-  for (const [spelling, needle] of spellings) {
-    const at = text.indexOf(needle)
-    if (at < 0) continue
+function findIn({ parts, text }: Haystack, secrets: readonly Secret[]): Leak[] {
+  const needles = secrets.flatMap(secret =>
+    [...spellingsOf(secret.bytes)].map(([spelling, needle]) => {
+      return [needle, { secret, spelling }] as const
+    }),
+  )
+  if (needles.length === 0) return []
+  const leaks = new Map<Secret, Leak>()
+  for (const { at, value } of new Needles(needles).find(text)) {
+    const { secret, spelling } = value
+    if (leaks.has(secret)) continue
     let end = 0
     const part = parts.find(({ text: { length } }) => {
       end += length + 1
       return at < end
     })
     const before = text.slice(Math.max(0, at - BEFORE_CHARS), at)
-    return { secret, spelling, where: part?.where ?? '', before }
+    leaks.set(secret, { secret: secret.name, spelling, where: part?.where ?? '', before })
   }
-  return null
+  return [...leaks.values()]
 }
