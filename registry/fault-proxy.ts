@@ -1,4 +1,5 @@
 import { createServer, type Server, type Socket, connect as tcpConnect } from 'node:net'
+import { resetSocket } from './lib/reset-socket.ts'
 
 /** What a link does to the bytes that pass; from then on, for open connections too. */
 export interface LinkFaults {
@@ -167,7 +168,7 @@ class Link {
     for (const socket of [this.#client, this.#upstream]) {
       // Before it is connected there is nobody to send a RST to.
       if (socket.connecting) socket.destroy()
-      else if (!socket.destroyed) socket.resetAndDestroy()
+      else resetSocket(socket)
     }
   }
 }

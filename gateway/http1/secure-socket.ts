@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net'
 import { type SecureContext, TLSSocket } from 'node:tls'
+import { resetSocket } from '../../registry/lib/reset-socket.ts'
 
 /** Certificates of a listener, looked up anew for each handshake. */
 export interface TlsContexts {
@@ -37,7 +38,7 @@ export class SecureSocket extends TLSSocket {
 
   /** Node has it for plain TCP only; the connection beneath is one. */
   override resetAndDestroy(): this {
-    this.#raw.resetAndDestroy()
+    resetSocket(this.#raw)
     return this.destroy()
   }
 }

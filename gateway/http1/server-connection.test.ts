@@ -270,3 +270,37 @@ t.test('the cap per address is not for addresses that carry many clients', async
   await dial().write(GET).closed
   t.equal(server.turnedAway, 1)
 })
+
+const openSockets = () =>
+  process.getActiveResourcesInfo().filter(name => name === 'TCPSocketWrap').length
+
+t.test('a client that is refused and goes on pouring leaves no socket behind', async t => {
+  const { server, dial } = await serve(t, answerBody)
+  // Those of the tests before.
+  await until(() => openSockets() === 0)
+  const flood = Buffer.alloc(8 << 20, 'GET ')
+  const clients = Array.from({ length: 8 }, () => {
+    const client = dial()
+    client.socket.write('GET / HTTP/1.1\r\nHost: \r\n\r\n')
+    client.socket.write(flood)
+    return client
+  })
+  await Promise.all(clients.map(({ closed }) => closed))
+  await until(() => server.connectionCount === 0)
+  await until(() => openSockets() === 0)
+})
+
+t.test(
+  'a connection that is cut in the turn of its last answer leaves no socket behind',
+  async t => {
+    const { server, dial } = await serve(t, ({ reply }) => {
+      reply.send(200, [], 'last')
+      server.close()
+    })
+    const client = dial()
+    client.write('GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
+    await client.closed
+    client.socket.destroy()
+    await until(() => openSockets() === 0)
+  },
+)

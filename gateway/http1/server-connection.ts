@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net'
 import { type ErrorCode, Fault, faultBody, faultFields } from '../../registry/lib/errors.ts'
+import { resetSocket } from '../../registry/lib/reset-socket.ts'
 import { type Client, type Exchange, makeExchange, type UpgradeSocket } from '../exchange.ts'
 import { SocketReply } from '../socket-reply.ts'
 import { RequestBody } from './server-body.ts'
@@ -146,7 +147,7 @@ export class ServerConnection {
   /** Cuts the connection; a client in the midst of an answer sees a reset. */
   reset(): void {
     if (this.#phase === 'closed') return
-    this.#socket.resetAndDestroy()
+    resetSocket(this.#socket)
     this.#close()
   }
 

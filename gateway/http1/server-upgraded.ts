@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
+import { resetSocket } from '../../registry/lib/reset-socket.ts'
 
 /**
  * What an upgraded connection looks like to those who read streams (http-proxy). The raw socket reads
@@ -61,7 +62,7 @@ export class UpgradedSocket extends Duplex {
   }
 
   resetAndDestroy(): void {
-    this.#socket.resetAndDestroy()
+    resetSocket(this.#socket)
     this.destroy()
   }
 
