@@ -72,6 +72,12 @@ export interface Exchange {
   attempts: number
   /** `performance.now()` when the upstream's answer head arrived. */
   upstreamHeadAt: number
+  /** Field x-usage of the app's answer, which the client does not get; null: none. */
+  appUsage: string | null
+
+  // Set by the meter.
+  /** The UTC day, since the epoch, on which the app's answer was counted; 0: it was not. */
+  meteredDay: number
 
   // Set by whoever answered, read by the meter and the access log.
   status: number
@@ -194,6 +200,8 @@ export function makeExchange(
     upstream: null,
     attempts: 0,
     upstreamHeadAt: 0,
+    appUsage: null,
+    meteredDay: 0,
     status: 0,
     errorCode: null,
     errorReason: null,

@@ -43,6 +43,8 @@ export interface ForwardOptions {
     cut: () => void,
     goAway: (() => void) | null,
   ) => () => void
+  /** The app's answer head is there, by `exchange.status`, and the client has seen nothing of it. */
+  readonly answered: (exchange: Exchange) => void
   /** A tenant's database or bucket refused what its context says: it may have changed since it was read. */
   readonly suspect: (tenant: Tenant, nowMs: number) => void
 }
@@ -155,7 +157,8 @@ class Forwarding implements UpstreamSink, ReplyListener {
     exchange.status = status
     exchange.upstreamHeadAt = performance.now()
     this.#noteAnswer(status, raw)
-    const headers = cleanResponseHeaders(raw, cors.isOn)
+    const headers = cleanResponseHeaders(raw, cors.isOn, exchange)
+    this.#options.answered(exchange)
     headers.push('x-request-id', exchange.requestId, ...cors.fields(exchange))
     exchange.reply.writeHead(status, headers, length, isBodyless)
     if (length === null && !isBodyless && isEventStream(raw)) this.#guard(() => this.#goAway())
@@ -251,6 +254,7 @@ class Forwarding implements UpstreamSink, ReplyListener {
     this.#exchange.status = status
     this.#exchange.upstreamHeadAt = performance.now()
     this.#note('ok')
+    this.#options.answered(this.#exchange)
     this.#end(new Fault('INVALID_CREDENTIALS', `the app answered ${status}`))
   }
 

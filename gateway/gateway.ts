@@ -30,6 +30,7 @@ import { TimerWheel } from './http1/timer-wheel.ts'
 import { makeIdentifier } from './identify/identify.ts'
 import { secretKey } from './identify/token.ts'
 import { LoginGuard } from './login/guard.ts'
+import { openMetering } from './metering/open-metering.ts'
 import { makeMetrics } from './metrics.ts'
 import { OpenSockets } from './open-sockets.ts'
 import { Overload } from './overload.ts'
@@ -82,6 +83,8 @@ export interface GatewayHooks {
 const REGISTRY_RETRY_MS = 1000
 const LOGIN_BODY_DEADLINE_MS = 10_000
 const DRAIN_POLL_MS = 20
+/** For the last of the usage, where the drain took all its time. */
+const METERING_CLOSE_MS = 500
 /** A client that closed its side has left, unless its answer moves within this; its replica is freed within 1 s. */
 const HALF_CLOSE_MS = 500
 
@@ -209,6 +212,9 @@ export async function startGateway(
     registryContactAgeS: () => (Date.now() - (watch.lastContactAtMs ?? startedAtMs)) / 1000,
   })
   registryMetrics.show(metrics.registry, { watch, cache, keyring })
+  const { id: instance } = membership
+  const metering = openMetering({ config, store, instance, registry: metrics.registry, log })
+  const answered = (exchange: Exchange) => metering.meter.answered(exchange)
   const issuers = openIssuers(config, cache, log, metrics.countKeyRead)
   const keysOf = (secrets: readonly string[]) => secrets.map(secretKey)
   const logExchange = makeAccessLog(log, config.ACCESS_LOG_PERCENT)
@@ -264,6 +270,7 @@ export async function startGateway(
       cors,
       revoke: exchange => revocations.revokeTokenOf(exchange),
       guardStream: recheck.guard,
+      answered,
       suspect: (tenant, nowMs) => suspicions.add(tenant.id, nowMs),
     },
     answer: { cors, expiredTokenStatus: config.EXPIRED_TOKEN_STATUS },
@@ -276,6 +283,7 @@ export async function startGateway(
       perTenantMax: Math.ceil(
         (config.CLIENT_CONNECTIONS_MAX * config.UPSTREAM_TENANT_SHARE_PERCENT) / 100,
       ),
+      answered,
       recheck: recheck.opened,
       ownAddresses,
       handshakeTimeoutMs: config.UPSTREAM_HEAD_TIMEOUT_MS,
@@ -285,6 +293,7 @@ export async function startGateway(
     onFinished(exchange: Exchange) {
       inFlight--
       const tookMs = performance.now() - exchange.startedAt
+      metering.meter.finished(exchange, tookMs)
       metrics.observe(exchange, tookMs)
       if (exchange.errorCode === 'OVERLOADED' && !overload.isLineDue()) return
       logExchange(exchange, addressOf, tookMs)
@@ -376,6 +385,7 @@ export async function startGateway(
       overload.stop()
       await running.stop()
       held.close()
+      await metering.close(Math.max(METERING_CLOSE_MS, leftMs()))
       await membership.leave()
       await Promise.all([watch.stop(), client.close(), ownClient.close(), revocations.close()])
       await store.close()

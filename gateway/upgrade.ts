@@ -24,6 +24,8 @@ export interface UpgradeOptions {
   readonly sockets: OpenSockets
   /** Sockets and event streams of one tenant: none of them may take the connections of all clients. */
   readonly perTenantMax: number
+  /** As `ForwardOptions.answered`. */
+  readonly answered: (exchange: Exchange) => void
   /** Looks again whether the exchange may stay open, for much may have changed since it was admitted. */
   readonly recheck: (exchange: Exchange, cut: () => void) => void
   /** Bound of the wait for the replica's answer to the handshake. */
@@ -206,7 +208,8 @@ class Upgrading {
     const exchange = this.#exchange
     exchange.status = 101
     exchange.upstreamHeadAt = performance.now()
-    res.headers = toObject(upgradeFields(res.rawHeaders, exchange.requestId))
+    res.headers = toObject(upgradeFields(res.rawHeaders, exchange))
+    this.#options.answered(exchange)
     this.#options.recheck(exchange, () => this.#cut())
   }
 
@@ -230,7 +233,8 @@ class Upgrading {
       exchange.upstreamHeadAt = performance.now()
       const body = Buffer.concat(chunks)
       exchange.bytesOut = body.length
-      const headers = cleanResponseHeaders(res.rawHeaders, false)
+      const headers = cleanResponseHeaders(res.rawHeaders, false, exchange)
+      this.#options.answered(exchange)
       exchange.reply.send(exchange.status, [...headers, 'x-request-id', exchange.requestId], body)
       this.#end(null)
     })
@@ -373,15 +377,15 @@ function targetOf(origin: string) {
 }
 
 /** The 101's fields: without our own names, with what makes it an upgrade. */
-function upgradeFields(raw: readonly string[], requestId: string): string[] {
+function upgradeFields(raw: readonly string[], exchange: Exchange): string[] {
   return [
-    ...cleanResponseHeaders(raw, false),
+    ...cleanResponseHeaders(raw, false, exchange),
     'connection',
     'Upgrade',
     'upgrade',
     'websocket',
     'x-request-id',
-    requestId,
+    exchange.requestId,
   ]
 }
 

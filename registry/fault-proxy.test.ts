@@ -94,6 +94,19 @@ t.test('a stalled link accepts, says nothing, and goes on where it stopped', asy
   await until('it goes on', () => before.heard.text === 'a1' && during.heard.text === 'a')
 })
 
+t.test('a link whose answers are stalled is heard and says nothing', async t => {
+  const proxy = await start(t)
+  const { socket, heard } = dial(proxy)
+  await until('the greeting', () => heard.text === 'a')
+  proxy.set({ stallAnswers: true })
+  socket.write('1')
+  await until('it is asked', () => [...echo.sockets].at(-1)?.bytesRead === 1)
+  await new Promise(resolve => setImmediate(resolve))
+  t.equal(heard.text, 'a')
+  proxy.set({ stallAnswers: false })
+  await until('the answer', () => heard.text === 'a1')
+})
+
 t.test('reset, refuse, cut and restore do as they say, on one port', async t => {
   const proxy = await start(t)
   const first = dial(proxy)

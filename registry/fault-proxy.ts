@@ -7,6 +7,8 @@ export interface LinkFaults {
   readonly latencyMs: number
   /** Nothing passes, the end of a connection included; connects are accepted, as a hung host's are. */
   readonly stall: boolean
+  /** The same of what the server says alone: it hears and does what it is asked, and nobody learns of it. */
+  readonly stallAnswers: boolean
   /** In each direction; null: as fast as it comes. */
   readonly bytesPerS: number | null
 }
@@ -36,7 +38,12 @@ export interface FaultProxy {
   stop(): Promise<void>
 }
 
-const NO_FAULTS: LinkFaults = { latencyMs: 0, stall: false, bytesPerS: null }
+const NO_FAULTS: LinkFaults = {
+  latencyMs: 0,
+  stall: false,
+  stallAnswers: false,
+  bytesPerS: null,
+}
 /** What one direction holds back before its sender is paused: about what two kernels would buffer. */
 const HELD_BYTES_MAX = 1024 * 1024
 /** Grain of the slow link. */
@@ -139,7 +146,10 @@ class Link {
     this.#faults = faults
     this.#directions = [
       new Direction(client, upstream, faults),
-      new Direction(upstream, client, faults),
+      new Direction(upstream, client, () => {
+        const all = faults()
+        return all.stallAnswers ? { ...all, stall: true } : all
+      }),
     ]
     for (const socket of [client, upstream]) {
       // A connection that breaks breaks on both sides, unless nothing passes at the moment.

@@ -14,8 +14,14 @@ const DROPPED = new Set([
   'x-request-id',
 ])
 
-/** `cors`: dropped where the gateway writes the CORS fields itself. */
-type Kind = 'keep' | 'drop' | 'cors' | 'connection'
+/** `cors`: dropped where the gateway writes the CORS fields itself. `usage`: ends here, and is read. */
+type Kind = 'keep' | 'drop' | 'cors' | 'connection' | 'usage'
+
+/** Who reads what the app says of its own use. */
+export interface UsageReader {
+  /** The field x-usage; several are one list (RFC 9110 section 5.3). */
+  appUsage: string | null
+}
 
 /** Apps spell few names: a look-up by the spelling saves folding and judging each again. */
 const SPELLINGS_MAX = 4096
@@ -29,7 +35,11 @@ const spellings = new Map<string, Kind>()
  * @param raw name, value, …
  * @param isCorsOn drops the app's own CORS fields, for the gateway writes them
  */
-export function cleanResponseHeaders(raw: readonly string[], isCorsOn: boolean): string[] {
+export function cleanResponseHeaders(
+  raw: readonly string[],
+  isCorsOn: boolean,
+  reader: UsageReader,
+): string[] {
   const kept: string[] = []
   let connection: string | null = null
   for (let i = 0; i < raw.length; i += 2) {
@@ -39,6 +49,8 @@ export function cleanResponseHeaders(raw: readonly string[], isCorsOn: boolean):
     if (kind === 'keep' || (kind === 'cors' && !isCorsOn)) kept.push(name, value)
     else if (kind === 'connection')
       connection = connection === null ? value : `${connection}, ${value}`
+    else if (kind === 'usage')
+      reader.appUsage = reader.appUsage === null ? value : `${reader.appUsage}, ${value}`
   }
   if (connection !== null) dropListed(kept, connection)
   return kept
@@ -48,6 +60,7 @@ function judge(spelling: string): Kind {
   const name = spelling.toLowerCase()
   let kind: Kind = 'keep'
   if (name === 'connection') kind = 'connection'
+  else if (name === 'x-usage') kind = 'usage'
   else if (DROPPED.has(name) || isOwnName(name)) kind = 'drop'
   else if (name.startsWith('access-control-')) kind = 'cors'
   if (spellings.size < SPELLINGS_MAX && spelling.length <= SPELLING_CHARS_MAX) {

@@ -1,0 +1,234 @@
+import { randomUUID } from 'node:crypto'
+import t from 'tap'
+import type { UsageBatch, UsageDayCounts } from '../../registry/usage-batch.ts'
+import type { Exchange } from '../exchange.ts'
+import { Meter, type MeterLimits } from './meter.ts'
+
+const DAY_MS = 86_400_000
+const DAY_ONE = Date.UTC(2026, 2, 1)
+
+function setUp({ usersExactMax = 5, limits = {} as Partial<MeterLimits> } = {}) {
+  const clock = { nowMs: DAY_ONE + 3_600_000, monotonicMs: 0 }
+  const meter = new Meter({
+    instance: randomUUID(),
+    usersExactMax,
+    limits,
+    clock: { now: () => clock.nowMs, monotonic: () => clock.monotonicMs },
+  })
+  return {
+    meter,
+    clock,
+    pass(ms: number) {
+      clock.nowMs += ms
+      clock.monotonicMs += ms
+    },
+    sealAll() {
+      const batches: UsageBatch[] = []
+      for (let batch = meter.seal(); batch !== null; batch = meter.seal()) batches.push(batch)
+      return batches
+    },
+  }
+}
+
+function exchangeOf(tenant: string, change: object = {}): Exchange {
+  const base = { principal: null, status: 200, errorCode: null, appUsage: null, meteredDay: 0 }
+  const about = { tenant: { id: tenant }, bytesIn: 3, bytesOut: 7 }
+  return { ...base, ...about, ...change } as unknown as Exchange
+}
+
+function serve(meter: Meter, tenant: string, change: object = {}, tookMs = 2.9): void {
+  const exchange = exchangeOf(tenant, change)
+  meter.answered(exchange)
+  meter.finished(exchange, tookMs)
+}
+
+/** All batches of a tenant and day as one row. */
+function sumOf(batches: readonly UsageBatch[], tenant: string, date: string) {
+  const sum: Record<string, number> = {}
+  for (const day of batches.flatMap(({ days }) => days)) {
+    if (day.tenant_id !== tenant || day.date !== date) continue
+    const { tenant_id: _, date: __, ...counts } = day as UsageDayCounts & Record<string, number>
+    for (const [name, count] of Object.entries(counts)) {
+      sum[name] = (sum[name] ?? 0) + (count as number)
+    }
+  }
+  return sum
+}
+
+t.test(
+  'what the app answered below 500 counts, by class; what failed or was refused does not',
+  async t => {
+    const { meter, sealAll } = setUp()
+    for (const status of [200, 201, 304, 302, 404, 429]) serve(meter, 'a', { status })
+    serve(meter, 'a', { status: 500 })
+    const refused = exchangeOf('a', { status: 429, errorCode: 'TENANT_BUSY' })
+    meter.finished(refused, 1)
+    meter.finished(exchangeOf('a', { status: 0 }), 1)
+    meter.finished(exchangeOf('a', { status: 200 }), 1)
+    meter.finished({ ...refused, tenant: null } as Exchange, 1)
+    const counts = { responses_2xx: 2, responses_3xx: 2, responses_4xx: 2, responses_5xx: 1 }
+    const rest = { requests_refused: 1, requests_aborted: 1, duration_ms: 12 }
+    const wanted = { ...counts, ...rest, bytes_in: 18, bytes_out: 42 }
+    t.strictSame(sumOf(sealAll(), 'a', '2026-03-01'), wanted)
+    t.equal(meter.seal(), null, 'and nothing is sealed twice')
+  },
+)
+
+t.test(
+  'an answer that breaks off by the app’s fault is taken back, by the client’s it stays',
+  async t => {
+    const { meter, sealAll, pass } = setUp()
+    const broken = exchangeOf('a')
+    meter.answered(broken)
+    const first = sealAll()
+    t.strictSame(sumOf(first, 'a', '2026-03-01'), { responses_2xx: 1 })
+    pass(DAY_MS)
+    meter.finished({ ...broken, errorCode: 'UPSTREAM_BAD_RESPONSE' }, 1)
+    const left = exchangeOf('a')
+    meter.answered(left)
+    meter.finished({ ...left, errorCode: 'REQUEST_TIMEOUT' }, 1)
+    const all = [...first, ...sealAll()]
+    t.strictSame(sumOf(all, 'a', '2026-03-01'), { responses_2xx: 0, responses_5xx: 1 })
+    t.match(sumOf(all, 'a', '2026-03-02'), { responses_2xx: 1, bytes_out: 7 })
+  },
+)
+
+t.test('a request is of the day of its answer, its bytes of the day of its end', async t => {
+  const { meter, clock, sealAll } = setUp()
+  clock.nowMs = DAY_ONE + DAY_MS - 1
+  const exchange = exchangeOf('a', { principal: { sub: 'u' } })
+  meter.answered(exchange)
+  clock.nowMs = DAY_ONE + DAY_MS
+  meter.finished(exchange, 10)
+  serve(meter, 'a', { principal: { sub: 'u' } })
+  const batches = sealAll()
+  t.strictSame(sumOf(batches, 'a', '2026-03-01'), { responses_2xx: 1 })
+  t.match(sumOf(batches, 'a', '2026-03-02'), { responses_2xx: 1, bytes_in: 6 })
+  const users = batches.flatMap(batch => batch.users).map(user => user.date)
+  t.strictSame(users.sort(), ['2026-03-01', '2026-03-02'], 'a user is new on each day')
+  clock.nowMs = DAY_ONE
+  serve(meter, 'a')
+  t.match(sumOf(sealAll(), 'a', '2026-03-02'), { responses_2xx: 1 }, 'a clock set back: same day')
+})
+
+t.test(
+  'the time of open sockets is split at midnight to the millisecond, and never grows by a clock that jumps',
+  async t => {
+    const { meter, clock, pass, sealAll } = setUp()
+    clock.nowMs = DAY_ONE + DAY_MS - 10_000
+    const sockets = [1, 2].map(() => exchangeOf('a', { status: 101 }))
+    meter.answered(sockets[0] as Exchange)
+    pass(4000)
+    meter.answered(sockets[1] as Exchange)
+    const batches = sealAll()
+    pass(16_000)
+    batches.push(...sealAll())
+    t.match(sumOf(batches, 'a', '2026-03-01'), { websockets: 2, websocket_ms: 10_000 + 6000 })
+    t.match(sumOf(batches, 'a', '2026-03-02'), { websocket_ms: 20_000 })
+    pass(500)
+    clock.nowMs += 3_600_000
+    for (const socket of sockets) meter.finished(socket, 1e9)
+    pass(60_000)
+    batches.push(...sealAll())
+    t.match(sumOf(batches, 'a', '2026-03-02'), { websocket_ms: 21_000, duration_ms: undefined })
+    t.strictSame(sealAll(), [], 'nothing is open any more')
+  },
+)
+
+t.test('users are named once a day up to the bound, and go into the sketch beyond it', async t => {
+  const { meter, sealAll } = setUp({ usersExactMax: 5 })
+  const come = (from: number, until: number) => {
+    for (let i = from; i < until; i++) serve(meter, 'a', { principal: { sub: `u${i}` } })
+  }
+  come(0, 4)
+  come(0, 4)
+  t.equal(sealAll().flatMap(({ users }) => users).length, 4)
+  come(0, 105)
+  const [batch] = sealAll()
+  t.strictSame(
+    batch?.users.map(({ user_id }) => user_id),
+    ['u4'],
+  )
+  const marks = batch?.sketches[0]?.marks.length ?? 0
+  t.ok(marks > 90 && marks <= 100, 'the other hundred')
+  come(0, 105)
+  t.strictSame(sealAll()[0]?.sketches, [], 'who is known moves nothing')
+  serve(meter, 'b', { status: 500, principal: { sub: 'nobody' } })
+  t.strictSame(sealAll()[0]?.users, [], 'who was not served did not use anything')
+})
+
+t.test('a user id that a database cannot keep stands as its hash', async t => {
+  const { meter, sealAll } = setUp()
+  const odd = ['a\0b', '\ud800', 'x'.repeat(256), 'fine']
+  for (const sub of [...odd, ...odd]) serve(meter, 'a', { principal: { sub } })
+  const ids = sealAll().flatMap(({ users }) => users.map(({ user_id }) => user_id))
+  t.equal(ids.length, 4)
+  t.equal(ids.filter(id => /^sha256:[0-9a-f]{64}$/.test(id)).length, 3)
+})
+
+t.test('the app’s counters add up; a field that is none counts nothing and is noticed', async t => {
+  const { meter, sealAll } = setUp({ limits: { counterNamesMax: 2 } })
+  for (const appUsage of [
+    'pdf_generated=2, emails=3',
+    'emails=4,sms=1',
+    'faxes=1',
+    'emails=-1',
+    'emails=1;a',
+    'api_requests=9',
+    'e=1, '.repeat(20),
+  ]) {
+    serve(meter, 'a', { appUsage })
+  }
+  serve(meter, 'a', { appUsage: 'emails=100', status: 503 })
+  const batches = sealAll()
+  t.match(sumOf(batches, 'a', '2026-03-01'), { pdf_generated: 2 })
+  t.strictSame(
+    batches.flatMap(({ counters }) => counters.map(({ name, value }) => [name, value])),
+    [
+      ['emails', 7],
+      ['sms', 1],
+    ],
+  )
+  t.match(meter.fieldProblems, { malformed: 2, reserved: 1, 'too-long': 1 })
+  t.match(meter.lost, { counters: 1 })
+})
+
+t.test('bounds hold, are told, and count downward only', async t => {
+  const { meter, sealAll, pass } = setUp({
+    limits: { tenantsMax: 3, usersMax: 2, sketchesMax: 1, batchTenantsMax: 2, batchUsersMax: 1 },
+  })
+  for (const tenant of ['a', 'b', 'c', 'd', 'd']) {
+    for (const sub of ['x', 'y', 'z']) serve(meter, tenant, { principal: { sub } })
+  }
+  t.equal(meter.lost.tenants, 6)
+  t.equal(meter.lost.users, 6, 'of the two tenants without a sketch')
+  const batches = sealAll()
+  t.ok(batches.length > 2)
+  t.strictSame(
+    batches.map(({ sequence }) => sequence),
+    batches.map((_, i) => i + 1),
+  )
+  for (const { days, users, sketches } of batches) {
+    t.ok(days.length <= 2)
+    t.ok(users.length + sketches.flatMap(({ marks }) => marks).length <= 1)
+  }
+  for (const tenant of ['a', 'b', 'c']) {
+    t.match(sumOf(batches, tenant, '2026-03-01'), { responses_2xx: 3 })
+  }
+  t.strictSame(sumOf(batches, 'd', '2026-03-01'), {})
+  pass(DAY_MS)
+  serve(meter, 'd')
+  t.match(sumOf(sealAll(), 'd', '2026-03-02'), { responses_2xx: 1 }, 'a new day has room again')
+})
+
+t.test('days that could not be written are kept apart until they are', async t => {
+  const { meter, pass, sealAll } = setUp()
+  for (let day = 0; day < 3; day++) {
+    for (let i = 0; i <= day; i++) serve(meter, 'a')
+    pass(DAY_MS)
+  }
+  serve(meter, 'a')
+  const batches = sealAll()
+  const counts = [1, 2, 3, 4].map(day => sumOf(batches, 'a', `2026-03-0${day}`).responses_2xx)
+  t.strictSame(counts, [1, 2, 3, 1])
+})

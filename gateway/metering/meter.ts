@@ -1,0 +1,361 @@
+import { createHash } from 'node:crypto'
+import { ERRORS, type ErrorCode } from '../../registry/lib/errors.ts'
+import {
+  USAGE_COLUMNS,
+  type UsageBatch,
+  type UsageCounter,
+  type UsageDayCounts,
+  type UsageSketch,
+  type UsageUser,
+} from '../../registry/usage-batch.ts'
+import type { Exchange } from '../exchange.ts'
+import { COLUMN, COLUMN_OF_CLASS, TenantUsage } from './tenant-usage.ts'
+import { parseUsageField, type UsageFieldProblem } from './usage-field.ts'
+import { UserSketch, userMark } from './user-sketch.ts'
+
+export interface MeterOptions {
+  /** Names this process in its batches. */
+  readonly instance: string
+  /** METERING_USERS_EXACT_MAX: users of a tenant and day that are named; further ones go into a sketch. */
+  readonly usersExactMax: number
+  readonly limits?: Partial<MeterLimits>
+  readonly clock?: MeterClock
+}
+
+export interface MeterClock {
+  /** Milliseconds since the epoch: says the day. */
+  now(): number
+  /** Milliseconds that never go back: says how long. */
+  monotonic(): number
+}
+
+/** Per process. What is beyond a bound is not counted, and a metric says so. */
+export interface MeterLimits {
+  /** Tenants, of each day that is not in the Registry yet. */
+  readonly tenantsMax: number
+  /** Users that are named, of all tenants. */
+  readonly usersMax: number
+  /** Sketches, of 16 KiB each. */
+  readonly sketchesMax: number
+  /** Names of the app's own counters of a tenant and day. */
+  readonly counterNamesMax: number
+  /** Tenants of a batch: a statement of the Registry has to take it in in time. */
+  readonly batchTenantsMax: number
+  /** Users and registers of a batch. */
+  readonly batchUsersMax: number
+}
+
+export const METER_LIMITS: MeterLimits = {
+  tenantsMax: 50_000,
+  usersMax: 200_000,
+  sketchesMax: 1000,
+  counterNamesMax: 32,
+  batchTenantsMax: 1000,
+  batchUsersMax: 5000,
+}
+
+/** What was not counted: never the other way round. Of users each time that one is seen. */
+export type LostReason = 'tenants' | 'users' | 'counters'
+
+const DAY_MS = 86_400_000
+/** As long as OpenID Connect lets a `sub` be; PostgreSQL's index takes not much more. */
+const USER_ID_CHARS_MAX = 255
+
+/**
+ * Counts what invoices are made of: per tenant and UTC day, in plain numbers, without a statement, a promise or
+ * an object per request. `answered` is called when the app's answer head is there and before the client can see
+ * it, `finished` when the exchange is over; `seal` takes what has come together.
+ */
+export class Meter {
+  readonly #options: MeterOptions
+  readonly #limits: MeterLimits
+  readonly #clock: MeterClock
+  readonly #days = new Map<number, Map<string, TenantUsage>>()
+  #today: Map<string, TenantUsage> = new Map()
+  #day = 0
+  #dayEndMs = 0
+  /** In the order in which they were touched. */
+  #dirty: TenantUsage[] = []
+  readonly #withSockets = new Set<TenantUsage>()
+  #tenants = 0
+  #namedUsers = 0
+  #sketches = 0
+  #sequence = 0
+  readonly #lost: Record<LostReason, number> = { tenants: 0, users: 0, counters: 0 }
+  readonly #fieldProblems: Record<UsageFieldProblem, number> = {
+    malformed: 0,
+    'too-long': 0,
+    reserved: 0,
+  }
+
+  constructor(options: MeterOptions) {
+    this.#options = options
+    this.#limits = { ...METER_LIMITS, ...options.limits }
+    this.#clock = options.clock ?? { now: Date.now, monotonic: () => performance.now() }
+    this.#roll(this.#clock.now())
+  }
+
+  /** Tenants and days that hold something that is in no batch. */
+  get unsealed(): number {
+    return this.#dirty.length
+  }
+
+  /** Requests, users and counters that a bound kept from being counted. */
+  get lost(): Readonly<Record<LostReason, number>> {
+    return this.#lost
+  }
+
+  /** Fields x-usage that counted nothing. */
+  get fieldProblems(): Readonly<Record<UsageFieldProblem, number>> {
+    return this.#fieldProblems
+  }
+
+  /** The app has answered, by `exchange.status`. Only what it did not fail at counts. */
+  answered(exchange: Exchange): void {
+    const { tenant, status } = exchange
+    if (tenant === null || exchange.meteredDay !== 0) return
+    const usage = this.#usageOf(tenant.id)
+    if (usage === null) {
+      this.#lost.tenants++
+      return
+    }
+    exchange.meteredDay = usage.day
+    const column = COLUMN_OF_CLASS[(status / 100) | 0] ?? -1
+    if (column !== -1) usage.add(column, 1)
+    if (status >= 500) return
+    if (status === 101) this.#openSocket(usage)
+    const user = exchange.principal?.sub
+    if (user !== undefined && user !== '' && usage.users?.has(user) !== true) {
+      this.#addUser(usage, user)
+    }
+    if (exchange.appUsage !== null) this.#addCounters(usage, exchange.appUsage)
+  }
+
+  /** The exchange is over. */
+  finished(exchange: Exchange, tookMs: number): void {
+    const { tenant, status, errorCode, meteredDay } = exchange
+    if (tenant === null) return
+    if (meteredDay === 0) {
+      // An answer of the gateway's own that refuses nothing is neither.
+      if (errorCode === null && status !== 0) return
+      this.#usageOf(tenant.id)?.add(
+        errorCode === null ? COLUMN.requests_aborted : COLUMN.requests_refused,
+        1,
+      )
+      return
+    }
+    if (status >= 500) return
+    if (errorCode !== null && ERRORS[errorCode as ErrorCode].blame !== 'client') {
+      return this.#takeBack(tenant.id, meteredDay, status)
+    }
+    const usage = this.#usageOf(tenant.id)
+    if (usage === null) return
+    usage.add(COLUMN.bytes_in, exchange.bytesIn)
+    usage.add(COLUMN.bytes_out, exchange.bytesOut)
+    if (status === 101) this.#closeSocket(usage)
+    else usage.add(COLUMN.duration_ms, Math.floor(tookMs))
+  }
+
+  /** Part of what has come together, in the size that a statement takes; null: nothing is left. */
+  seal(): UsageBatch | null {
+    const wallMs = this.#clock.now()
+    if (wallMs >= this.#dayEndMs) this.#roll(wallMs)
+    else this.#countSockets(this.#clock.monotonic())
+    if (this.#dirty.length === 0) return null
+    const days: UsageDayCounts[] = []
+    const users: UsageUser[] = []
+    const sketches: UsageSketch[] = []
+    const counters: UsageCounter[] = []
+    let roomForUsers = this.#limits.batchUsersMax
+    const taken = this.#dirty.splice(0, this.#limits.batchTenantsMax)
+    for (const usage of taken) {
+      const of = { tenant_id: usage.tenantId, date: dateOf(usage.day) }
+      days.push(takeCounts(usage, of))
+      for (const [name, value] of usage.counters ?? []) counters.push({ ...of, name, value })
+      usage.counters = null
+      for (const user_id of usage.newUsers.splice(0, roomForUsers)) {
+        users.push({ ...of, user_id, user_mark: userMark(user_id) })
+        roomForUsers--
+      }
+      const marks = usage.sketch?.take(roomForUsers) ?? []
+      roomForUsers -= marks.length
+      if (marks.length > 0) sketches.push({ ...of, marks })
+      if (usage.newUsers.length > 0 || (usage.sketch?.moved ?? 0) > 0) this.#dirty.push(usage)
+      else {
+        usage.isDirty = false
+        if (usage.day !== this.#day) this.#forget(usage)
+      }
+    }
+    const { instance } = this.#options
+    const sealedAtMs = this.#clock.now()
+    this.#sequence++
+    return { instance, sequence: this.#sequence, sealedAtMs, days, users, sketches, counters }
+  }
+
+  /** The tenant's record of today; null at the bound. */
+  #usageOf(tenantId: string): TenantUsage | null {
+    const nowMs = this.#clock.now()
+    // A clock that is set back does not bring a day back.
+    if (nowMs >= this.#dayEndMs) this.#roll(nowMs)
+    const usage = this.#today.get(tenantId) ?? this.#make(tenantId, this.#day)
+    if (usage !== null && !usage.isDirty) this.#touch(usage)
+    return usage
+  }
+
+  #touch(usage: TenantUsage): void {
+    usage.isDirty = true
+    this.#dirty.push(usage)
+  }
+
+  #make(tenantId: string, day: number): TenantUsage | null {
+    if (this.#tenants >= this.#limits.tenantsMax) return null
+    let ofDay = this.#days.get(day)
+    if (ofDay === undefined) {
+      ofDay = new Map()
+      this.#days.set(day, ofDay)
+    }
+    const usage = new TenantUsage(tenantId, day)
+    ofDay.set(tenantId, usage)
+    this.#tenants++
+    return usage
+  }
+
+  #forget(usage: TenantUsage): void {
+    const ofDay = this.#days.get(usage.day)
+    if (ofDay?.delete(usage.tenantId) !== true) return
+    this.#tenants--
+    this.#namedUsers -= usage.users?.size ?? 0
+    if (usage.sketch !== null) this.#sketches--
+    if (ofDay.size === 0 && usage.day !== this.#day) this.#days.delete(usage.day)
+  }
+
+  /** A new day has begun. Sockets that are open go on in it. */
+  #roll(nowMs: number): void {
+    const before = this.#today
+    const dayStartMs = Math.floor(nowMs / DAY_MS) * DAY_MS
+    this.#countSockets(this.#clock.monotonic() - (nowMs - dayStartMs))
+    const open = [...this.#withSockets]
+    if (before.size === 0) this.#days.delete(this.#day)
+    this.#day = dayStartMs / DAY_MS
+    this.#dayEndMs = dayStartMs + DAY_MS
+    this.#today = new Map()
+    this.#days.set(this.#day, this.#today)
+    for (const usage of before.values()) if (!usage.isDirty) this.#forget(usage)
+    this.#withSockets.clear()
+    for (const { tenantId, openSockets, socketsUntilMs } of open) {
+      const usage = this.#make(tenantId, this.#day)
+      if (usage === null) continue
+      usage.openSockets = openSockets
+      usage.socketsUntilMs = socketsUntilMs
+      this.#withSockets.add(usage)
+    }
+  }
+
+  #openSocket(usage: TenantUsage): void {
+    this.#countSocketsOf(usage, this.#clock.monotonic())
+    usage.openSockets++
+    this.#withSockets.add(usage)
+  }
+
+  #closeSocket(usage: TenantUsage): void {
+    if (usage.openSockets === 0) return
+    this.#countSocketsOf(usage, this.#clock.monotonic())
+    usage.openSockets--
+    if (usage.openSockets === 0) this.#withSockets.delete(usage)
+  }
+
+  #countSockets(untilMs: number): void {
+    for (const usage of this.#withSockets) this.#countSocketsOf(usage, untilMs)
+  }
+
+  /** Sockets × time: as exact as a clock for each, and nothing to walk through. */
+  #countSocketsOf(usage: TenantUsage, untilMs: number): void {
+    if (usage.openSockets === 0) {
+      usage.socketsUntilMs = untilMs
+      return
+    }
+    // What is less than a millisecond goes on to the next time.
+    const ms = Math.floor(untilMs - usage.socketsUntilMs)
+    if (ms <= 0) return
+    usage.add(COLUMN.websocket_ms, ms * usage.openSockets)
+    usage.socketsUntilMs += ms
+    if (!usage.isDirty) this.#touch(usage)
+  }
+
+  #addUser(usage: TenantUsage, user: string): void {
+    const id = storable(user)
+    if (id !== user && usage.users?.has(id) === true) return
+    const { usersExactMax } = this.#options
+    if ((usage.users?.size ?? 0) < usersExactMax && this.#namedUsers < this.#limits.usersMax) {
+      usage.users ??= new Set()
+      usage.users.add(id)
+      usage.newUsers.push(id)
+      this.#namedUsers++
+      return
+    }
+    if (usage.sketch === null) {
+      if (this.#sketches >= this.#limits.sketchesMax) {
+        this.#lost.users++
+        return
+      }
+      usage.sketch = new UserSketch()
+      this.#sketches++
+    }
+    usage.sketch.add(userMark(id))
+  }
+
+  #addCounters(usage: TenantUsage, field: string): void {
+    const counters = parseUsageField(field)
+    if (typeof counters === 'string') {
+      this.#fieldProblems[counters]++
+      return
+    }
+    for (const [name, value] of counters) {
+      if (name === 'pdf_generated') {
+        usage.add(COLUMN.pdf_generated, value)
+        continue
+      }
+      usage.counterNames ??= new Set()
+      if (!usage.counterNames.has(name)) {
+        if (usage.counterNames.size >= this.#limits.counterNamesMax) {
+          this.#lost.counters++
+          continue
+        }
+        usage.counterNames.add(name)
+      }
+      usage.counters ??= new Map()
+      usage.counters.set(name, (usage.counters.get(name) ?? 0) + value)
+    }
+  }
+
+  /** Its answer broke off by our own or the app's fault: it was counted, and is not to be paid for. */
+  #takeBack(tenantId: string, day: number, status: number): void {
+    const usage = this.#days.get(day)?.get(tenantId) ?? this.#make(tenantId, day)
+    if (usage === null) return
+    usage.add(COLUMN_OF_CLASS[(status / 100) | 0] as number, -1)
+    usage.add(COLUMN.responses_5xx, 1)
+    if (!usage.isDirty) this.#touch(usage)
+  }
+}
+
+function takeCounts(
+  { counts }: TenantUsage,
+  of: { readonly tenant_id: string; readonly date: string },
+): UsageDayCounts {
+  const row: UsageDayCounts = { ...of }
+  for (const [i, name] of USAGE_COLUMNS.entries()) {
+    if (counts[i] !== 0) row[name] = counts[i] as number
+  }
+  counts.fill(0)
+  return row
+}
+
+function dateOf(day: number): string {
+  return new Date(day * DAY_MS).toISOString().slice(0, 10)
+}
+
+/** What PostgreSQL cannot keep, or not index, stands as its hash: one user must not fail the batch of all. */
+function storable(user: string): string {
+  if (user.length <= USER_ID_CHARS_MAX && !user.includes('\0') && user.isWellFormed()) return user
+  return `sha256:${createHash('sha256').update(user, 'utf16le').digest('hex')}`
+}

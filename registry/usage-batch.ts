@@ -1,0 +1,82 @@
+import type { RegistryStore } from './store.ts'
+
+/** What a serving process counted since its batch before. Sent again it counts once. */
+export interface UsageBatch {
+  /** Of the process: `Membership.id`. */
+  readonly instance: string
+  /** From 1, without gaps, in order. */
+  readonly sequence: number
+  readonly sealedAtMs: number
+  readonly days: readonly UsageDayCounts[]
+  /** Those that this process sees for the first time on that day. */
+  readonly users: readonly UsageUser[]
+  /** Of users beyond those that are named: register * 64 + rank. */
+  readonly sketches: readonly UsageSketch[]
+  readonly counters: readonly UsageCounter[]
+}
+
+interface OfDay {
+  readonly tenant_id: string
+  /** UTC, YYYY-MM-DD. */
+  readonly date: string
+}
+
+/** Columns of customer_usage_daily; absent: 0. */
+export const USAGE_COLUMNS = [
+  'responses_2xx',
+  'responses_3xx',
+  'responses_4xx',
+  'responses_5xx',
+  'requests_refused',
+  'requests_aborted',
+  'websockets',
+  'websocket_ms',
+  'bytes_in',
+  'bytes_out',
+  'duration_ms',
+  'pdf_generated',
+] as const
+export type UsageColumn = (typeof USAGE_COLUMNS)[number]
+
+export type UsageDayCounts = OfDay & { [column in UsageColumn]?: number }
+export type UsageUser = OfDay & { readonly user_id: string; readonly user_mark: number }
+export type UsageSketch = OfDay & { readonly marks: readonly number[] }
+export type UsageCounter = OfDay & { readonly name: string; readonly value: number }
+
+/**
+ * `known`: it was in already, and nothing was changed. `late`: it is too old for anybody to say, and was
+ * refused.
+ */
+export type Applied = 'applied' | 'known' | 'late'
+
+/** One statement, see migrations/registry/0018_metering.sql. */
+const APPLY = 'SELECT usage_apply($1, $2, to_timestamp($3::double precision / 1000), $4) AS outcome'
+const COUNT_PEOPLE = 'SELECT usage_count_people($1) AS days'
+/** Longer than a batch may take to come in, see `usage_apply`. */
+const PRUNE = "DELETE FROM usage_instances WHERE applied_at < now() - interval '60 days'"
+
+/** @throws Fault REGISTRY_UNAVAILABLE: it may be in or not; VALIDATION_FAILED: it never will be */
+export async function applyUsage(
+  store: Pick<RegistryStore, 'query'>,
+  { instance, sequence, sealedAtMs, ...parts }: UsageBatch,
+): Promise<Applied> {
+  const [row] = await store.query(APPLY, [instance, sequence, sealedAtMs, JSON.stringify(parts)])
+  return row?.outcome as Applied
+}
+
+/**
+ * Brings `active_users` of days with a sketch up to date.
+ *
+ * @returns how many days; fewer than `daysMax`: all are
+ */
+export async function countPeople(
+  store: Pick<RegistryStore, 'query'>,
+  daysMax: number,
+): Promise<number> {
+  return Number((await store.query(COUNT_PEOPLE, [daysMax]))[0]?.days ?? 0)
+}
+
+/** Forgets processes that sent nothing for 60 days. */
+export async function pruneUsageInstances(store: Pick<RegistryStore, 'query'>): Promise<void> {
+  await store.query(PRUNE, [])
+}
