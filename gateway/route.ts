@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { isReservedPath } from '../registry/lib/reserved-path.ts'
 
 /** Where the tenant of a request comes from (DESIGN 4.1). */
 export const CREDENTIALS = ['access_token', 'login', 'refresh_token', 'temp_token'] as const
@@ -59,7 +60,10 @@ function row(
 /** Finds the route of a canonical path, or null. */
 export type Router = (method: string, path: string) => Route | null
 
-/** Exact paths are one map hit; prefixes are tried in their order after them. */
+/**
+ * Exact paths are one map hit; prefixes are tried in their order after them. What is reserved between gateway and app
+ * has no route, whatever `routes` say.
+ */
 export function makeRouter(routes: readonly Route[]): Router {
   const exact = new Map<string, Route[]>()
   const prefixes: { prefix: string; route: Route }[] = []
@@ -70,6 +74,7 @@ export function makeRouter(routes: readonly Route[]): Router {
   const accepts = (route: Route, method: string) =>
     route.methods === null || route.methods.includes(method)
   return (method, path) => {
+    if (isReservedPath(path)) return null
     for (const route of exact.get(path) ?? []) if (accepts(route, method)) return route
     for (const { prefix, route } of prefixes) {
       if (path.startsWith(prefix) && accepts(route, method)) return route

@@ -9,6 +9,8 @@ import t from 'tap'
 import { startTestPostgres } from '../../deploy/local/postgres.ts'
 import { CONTEXT_HEADER } from '../../registry/context.ts'
 import { Fault, faultBody, faultFields, toFault } from '../../registry/lib/errors.ts'
+import { STATE_PATH } from '../../registry/lib/reserved-path.ts'
+import { appState } from '../../registry/live/answers.ts'
 import { makeKeys, makeTenant, send, sql, TestGateway, until } from '../test-kit.ts'
 import { tenantPlugin, tenantServerOptions } from './fastify.ts'
 import { openTenantKit } from './open-kit.ts'
@@ -93,6 +95,49 @@ t.test('a foreign fastify API is verified, scoped, transactional and released', 
   await api.close()
   await until('no connection is left', () => pools.figures.connections === 0)
 })
+
+t.test(
+  'what is open for a tenant is told to the gateway, of the context’s tenant alone',
+  async t => {
+    const { kit } = await openKit()
+    const api = fastify(tenantServerOptions)
+    await api.register(tenantPlugin, { kit })
+    api.get('/notes', async ({ scope }) => scope.db.query('SELECT text FROM notes'))
+    await api.listen({ port: 0, host: '127.0.0.1' })
+    t.teardown(() => api.close())
+    const { port } = api.server.address() as AddressInfo
+    const ask = (tenant: typeof acme) =>
+      gateway.call(port, tenant, 'GET', STATE_PATH, { principal: null })
+
+    t.match((await ask(acme)).json, { result: { version: null, pools: [], bucket: null } })
+    t.equal((await gateway.call(port, acme, 'GET', '/notes')).status, 200)
+    const { status, json, text } = await ask(acme)
+    t.equal(status, 200)
+    t.match(json.result, {
+      version: acme.version,
+      pools: [
+        { is_current: true, size: 1, max: 5, idle: 1, leases: 0, waiting: 0, breaker: 'closed' },
+      ],
+    })
+    t.ok(appState.safeParse(json.result).success)
+    for (const told of [acme.db.password, acme.db.name, acme.db.host]) t.notOk(text.includes(told))
+    t.match((await ask(globex)).json.result.pools, [], 'another tenant’s pool is not told')
+
+    t.equal((await send(port, 'GET', STATE_PATH, [])).status, 401)
+    t.match(await gateway.call(port, acme, 'GET', STATE_PATH), { status: 404 }, 'not to a user')
+    t.equal((await gateway.call(port, acme, 'POST', STATE_PATH, { principal: null })).status, 404)
+    const forNotes = await gateway.sign(acme, 'GET', '/notes', null)
+    const elsewhere = await gateway.call(port, acme, 'GET', STATE_PATH, { context: forNotes })
+    t.equal(elsewhere.status, 401, 'nor to who has a header for another path')
+    const moved = { ...acme, version: acme.version + 1, db: { ...acme.db, pool_max: 2 } }
+    t.equal((await gateway.call(port, moved, 'GET', '/notes')).status, 200)
+    await until(
+      'the old pool has ended',
+      async () => (await ask(moved)).json.result.pools.length === 1,
+    )
+    t.match((await ask(moved)).json.result, { version: 2, pools: [{ is_current: true, max: 2 }] })
+  },
+)
 
 t.test('the plain functions serve a node:http server', async t => {
   const { kit, pools } = await openKit()

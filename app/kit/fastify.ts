@@ -16,6 +16,7 @@ import {
   toFault,
 } from '../../registry/lib/errors.ts'
 import { messageForLog } from '../../registry/lib/log-error.ts'
+import { STATE_PATH } from '../../registry/lib/reserved-path.ts'
 import type { Admitted } from './gate.ts'
 import { requestIdOf } from './request-id.ts'
 import type { Scope, TenantKit } from './tenant-kit.ts'
@@ -66,6 +67,7 @@ const READING = new Set(['GET', 'HEAD', 'OPTIONS'])
  *   aborts; what is being committed by then is committed;
  * - a handler that may change something runs in one transaction, committed when it resolves and before its
  *   result is sent: it returns the answer instead of calling `reply.send`;
+ * - `STATE_PATH` tells the gateway what is open for the tenant of its context, for the console;
  * - whatever is thrown becomes the envelope of DESIGN 4.1;
  * - `app.close()` ends the pools after the last request.
  *
@@ -106,6 +108,10 @@ export const tenantPlugin = fastifyPlugin(
     app.setNotFoundHandler((request, reply) =>
       respondFault(new Fault('ROUTE_NOT_FOUND', 'no route of the app'), request, reply),
     )
+    app.get(STATE_PATH, { exposeHeadRoute: false }, async ({ admitted }) => {
+      if (admitted === null) throw new Fault('CONTEXT_INVALID', 'no context')
+      return { status: true, message: 'State.', result: kit.stateOf(admitted) }
+    })
     app.addHook('onClose', () => kit.close())
   },
   { name: 'doorman-tenant', fastify: '5.x' },

@@ -4,6 +4,8 @@ import type { ContextClaims } from '../../registry/context.ts'
 import type { AddressPolicy } from '../../registry/lib/address.ts'
 import { makeBucketClient } from '../../registry/lib/bucket-client.ts'
 import { Fault } from '../../registry/lib/errors.ts'
+import type { AppState } from '../../registry/live/answers.ts'
+import type { TenantId } from '../../registry/tenant.ts'
 import { Breaker, type BreakerOptions } from './breaker.ts'
 import { bucketVerdict } from './bucket-error.ts'
 import { fingerprint } from './fingerprint.ts'
@@ -72,6 +74,14 @@ export class TenantBuckets {
 
   get breakersOpen(): number {
     return [...this.#entries.values()].filter(({ breaker }) => !breaker.isClosed).length
+  }
+
+  /** The client of the tenant's own bucket, by its newest keys; null: none is open. */
+  stateOf(tenant: TenantId): AppState['bucket'] {
+    const own = [...this.#entries].filter(([key]) => key.startsWith(`${tenant}:`))
+    const [, entry] = own.at(-1) ?? []
+    if (entry === undefined) return null
+    return { leases: entry.leases, breaker: entry.breaker.isClosed ? 'closed' : 'open' }
   }
 
   /** @throws Fault TENANT_BUCKET_MISSING, TENANT_CONFIG_INVALID, TENANT_BUCKET_UNAVAILABLE */

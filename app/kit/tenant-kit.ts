@@ -1,5 +1,6 @@
 import type { Principal } from '../../registry/context.ts'
 import { Fault } from '../../registry/lib/errors.ts'
+import type { AppState } from '../../registry/live/answers.ts'
 import type { TenantId, TenantKey, TenantMode } from '../../registry/tenant.ts'
 import { type Db, makeDb } from './db.ts'
 import type { Admitted, Gate, RequestFacts } from './gate.ts'
@@ -57,6 +58,13 @@ export interface TenantKit {
     work: (scope: Scope) => Promise<T>,
     signal?: AbortSignal | (() => AbortSignal),
   ): Promise<T>
+  /**
+   * What is open here for the tenant of a request, to be answered at `STATE_PATH` and nowhere else: the gateway
+   * asks there by itself.
+   *
+   * @throws Fault ROUTE_NOT_FOUND where a user asks
+   */
+  stateOf(admitted: Admitted): AppState
   /** Ends pools and clients; queries that run are not cut. */
   close(): Promise<void>
 }
@@ -93,6 +101,14 @@ export function makeTenantKit(gate: Gate, pools: TenantPools, buckets: TenantBuc
       } finally {
         db.release()
       }
+    },
+
+    stateOf({ claims, principal }) {
+      // The gateway forwards no client there. Should a proxy of another kind do so: this is not for users.
+      if (Object.keys(principal).length > 0) {
+        throw new Fault('ROUTE_NOT_FOUND', 'a user asked for what is between gateway and app')
+      }
+      return { ...pools.stateOf(claims.tid), bucket: buckets.stateOf(claims.tid) }
     },
 
     async close() {

@@ -139,6 +139,15 @@ export class TenantPool implements Member {
     }
   }
 
+  /** Sockets, from before they are opened until they are closed. */
+  get size(): number {
+    return this.#open
+  }
+
+  get max(): number {
+    return this.#max
+  }
+
   get connecting(): number {
     return this.#connecting
   }

@@ -1,6 +1,7 @@
 import type { ContextClaims } from '../../registry/context.ts'
 import { Fault } from '../../registry/lib/errors.ts'
 import type { Log } from '../../registry/lib/log.ts'
+import type { AppState } from '../../registry/live/answers.ts'
 import type { TenantId } from '../../registry/tenant.ts'
 import { ConnectionBudget } from './budget.ts'
 import { Cancels } from './db-cancel.ts'
@@ -34,6 +35,9 @@ export interface PoolFigures {
   readonly poolsInLine: number
   readonly breakersOpen: number
 }
+
+/** More than one is what a change of its details left behind. */
+const POOLS_TOLD_MAX = 16
 
 interface Current {
   readonly version: number
@@ -102,6 +106,24 @@ export class TenantPools {
       connectionsOfBusiestServer: this.#budget.usedOnBusiestServer,
       connectionsPerServerMax: this.#budget.serverMax,
       poolsInLine: this.#budget.wanting,
+    }
+  }
+
+  /** The pools of one tenant, those that are ending included, and the version of the newest details among them. */
+  stateOf(tenant: TenantId): Pick<AppState, 'version' | 'pools'> {
+    const current = this.#current.get(tenant)
+    const pools = [...this.#pools.values(), ...this.#leaving]
+      .filter(({ key }) => tenantOf(key) === tenant)
+      .slice(0, POOLS_TOLD_MAX)
+    return {
+      version: current?.version ?? null,
+      pools: pools.map(pool => ({
+        is_current: pool.key === current?.key && !this.#leaving.has(pool),
+        ...{ size: pool.size, max: pool.max, connecting: pool.connecting, idle: pool.idle },
+        ...{ active: pool.active, closing: pool.closing, waiting: pool.waiting },
+        leases: pool.leases,
+        breaker: pool.isBroken ? 'open' : 'closed',
+      })),
     }
   }
 
@@ -197,7 +219,7 @@ export class TenantPools {
 
   #end(pool: TenantPool): void {
     this.#pools.delete(pool.key)
-    const tenant = pool.key.slice(0, 36) as TenantId
+    const tenant = tenantOf(pool.key)
     if (this.#current.get(tenant)?.key === pool.key) this.#current.delete(tenant)
     this.#leaving.add(pool)
     const ending = pool.end().finally(() => {
@@ -206,4 +228,8 @@ export class TenantPools {
     })
     this.#ending.add(ending)
   }
+}
+
+function tenantOf(key: string): TenantId {
+  return key.slice(0, 36) as TenantId
 }
