@@ -361,7 +361,8 @@ t.test('usage, audit, list and document are what their users read', async t => {
 t.test('every answer is as the document says', async t => {
   const { result } = await create('as-told')
   const path = `/tenants/${result.id}`
-  const samples: Record<string, Options & { at?: never; path?: string }> = {
+  const samples: Record<string, Options & { at?: never; query?: string }> = {
+    getPulse: { query: `?ids=${result.id}` },
     createTenant: {
       body: { tenant_key: 'told', ...(await makeDatabase('db_told')), verify: false },
     },
@@ -373,7 +374,8 @@ t.test('every answer is as the document says', async t => {
   for (const name of [...names, ...last]) {
     const operation = OPERATIONS.find(known => known.name === name) as Operation
     const at = operation.path.replace('/tenants/:id', path)
-    const answered = await call(operation.method, at, samples[operation.name] ?? {})
+    const sample = samples[operation.name] ?? {}
+    const answered = await call(operation.method, `${at}${sample.query ?? ''}`, sample)
     t.equal(answered.status, operation.status, `${operation.name}: ${answered.json.message}`)
     const read = operation.result.safeParse(answered.result)
     t.ok(read.success, `${operation.name}: ${read.error?.message}`)

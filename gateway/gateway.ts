@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Registry } from 'prom-client'
-import { TenantCache } from '../registry/cache.ts'
+import { ABSENT_MAX, TenantCache } from '../registry/cache.ts'
 import { makeContextMinter } from '../registry/context.ts'
 import { Keyring } from '../registry/envelope.ts'
 import { checkMasterKey, KeyCheckError } from '../registry/key-check.ts'
@@ -29,6 +29,8 @@ import { Http1Server } from './http1/server-listener.ts'
 import { TimerWheel } from './http1/timer-wheel.ts'
 import { makeIdentifier } from './identify/identify.ts'
 import { secretKey } from './identify/token.ts'
+import { openLive } from './live/open-live.ts'
+import { PULSE_TENANTS_MAX, Pulse } from './live/pulse.ts'
 import { LoginGuard } from './login/guard.ts'
 import { openMetering } from './metering/open-metering.ts'
 import { makeMetrics } from './metrics.ts'
@@ -127,6 +129,7 @@ export async function startGateway(
   let inFlight = 0
 
   const sockets = new OpenSockets()
+  const pulse = new Pulse()
   const membership = new Membership({
     store,
     log,
@@ -177,6 +180,7 @@ export async function startGateway(
     onRevocation: revocation => revocations.learn(revocation),
     onRevocationGap: () => revocations.load(),
     onHold: notice => holds.learn(notice),
+    onQuestion: asked => live.take(asked),
     onHealth(isHealthy) {
       cache.isWatched = isHealthy
     },
@@ -194,6 +198,7 @@ export async function startGateway(
   const suspicions = new Suspicions(id => cache.suspect(id))
   const trusted = config.TRUSTED_PROXIES
   const cors = makeCors(config.FRONTEND_URL)
+  const contactAgeMs = () => Date.now() - (watch.lastContactAtMs ?? startedAtMs)
   const metrics = makeMetrics({
     inFlight: () => inFlight,
     openSockets: () => sockets.count,
@@ -209,7 +214,7 @@ export async function startGateway(
     isListenerHealthy: () => watch.isHealthy,
     fleet: () => fleet.figures,
     replicas: () => ({ all: running.members.all.length, ranked: fleet.ranked.length }),
-    registryContactAgeS: () => (Date.now() - (watch.lastContactAtMs ?? startedAtMs)) / 1000,
+    registryContactAgeS: () => contactAgeMs() / 1000,
   })
   registryMetrics.show(metrics.registry, { watch, cache, keyring })
   const { id: instance } = membership
@@ -240,6 +245,9 @@ export async function startGateway(
   // Sockets and event streams cost next to nothing while silent, nor does who waits for its own client or
   // in line behind a hold: the caps on connections, and of the line, are for them.
   const others = () => inFlight - 1 - sockets.count - identifier.awaiting - holds.waiting
+  const contexts = new ContextHolder(minter, keyring, config.TENANT_CACHE_ENTRIES, tenant =>
+    poolMaxPerReplica(tenant, config.TENANT_SPREAD),
+  )
   const pipeline: Pipeline = {
     headFieldsMax: config.HEAD_FIELDS_MAX,
     router: makeRouter(routesOf(config)),
@@ -256,9 +264,7 @@ export async function startGateway(
       },
       addressOf,
     }),
-    contexts: new ContextHolder(minter, keyring, config.TENANT_CACHE_ENTRIES, tenant =>
-      poolMaxPerReplica(tenant, config.TENANT_SPREAD),
-    ),
+    contexts,
     holds,
     isRevoked: exchange => revocations.isRevoked(exchange),
     forward: {
@@ -295,6 +301,7 @@ export async function startGateway(
       const tookMs = performance.now() - exchange.startedAt
       metering.meter.finished(exchange, tookMs)
       metrics.observe(exchange, tookMs)
+      pulse.note(exchange, Date.now())
       if (exchange.errorCode === 'OVERLOADED' && !overload.isLineDue()) return
       logExchange(exchange, addressOf, tookMs)
     },
@@ -332,6 +339,24 @@ export async function startGateway(
         ? null
         : { versions: config.PROXY_PROTOCOL, trusts: trusted.trusts },
     onOpeningFailed: showEdge(metrics.registry, certificates),
+  })
+  const live = openLive({
+    ...{ config, store, membership, wheel, tenants: cache, contexts, fleet, holds, sockets, log },
+    ...{ overload, pulse, ownAddresses, members: running.members, traffic: client },
+    gauges: {
+      inFlight: () => inFlight,
+      clientConnections: () => ingress.connectionCount,
+      clientConnectionsMax: config.CLIENT_CONNECTIONS_MAX,
+      isReady: () => isOpen && !isDraining,
+      isListenerHealthy: () => watch.isHealthy,
+      registryContactAgeMs: contactAgeMs,
+      caches: () => [
+        ['tenants', cache.size, config.TENANT_CACHE_ENTRIES],
+        ['absent tenants', cache.absentSize, 3 * ABSENT_MAX],
+        ['revoked tokens', revocations.tokens.size, config.REVOKED_TOKENS_MAX],
+        ['tenants with traffic', pulse.size, PULSE_TENANTS_MAX],
+      ],
+    },
   })
   const openWhenRegistryAnswers = async () => {
     while (!isOpen && !isDraining) {
@@ -387,7 +412,13 @@ export async function startGateway(
       held.close()
       await metering.close(Math.max(METERING_CLOSE_MS, leftMs()))
       await membership.leave()
-      await Promise.all([watch.stop(), client.close(), ownClient.close(), revocations.close()])
+      await Promise.all([
+        watch.stop(),
+        live.close(),
+        client.close(),
+        ownClient.close(),
+        revocations.close(),
+      ])
       await store.close()
     },
   }

@@ -23,6 +23,7 @@ function setUp() {
         abort: () => acts.push('abort'),
       }
     },
+    connectionCount: () => 0,
     closeIdle() {},
     close: async () => {},
   }

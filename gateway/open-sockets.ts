@@ -20,6 +20,14 @@ interface OpenSocket {
   readonly token: SocketToken
   readonly cut: () => void
   readonly goAway: (() => void) | null
+  readonly isWebSocket: boolean
+}
+
+/** What is open of one tenant, by kind. */
+export interface SocketCounts {
+  readonly webSockets: number
+  readonly eventStreams: number
+  readonly longAnswers: number
 }
 
 export function socketTokenOf(exchange: Exchange): SocketToken {
@@ -61,6 +69,18 @@ export class OpenSockets {
     return this.#byTenant.get(tenant)?.size ?? 0
   }
 
+  /** For an operator. */
+  countsOf(tenant: TenantId): SocketCounts {
+    let webSockets = 0
+    let longAnswers = 0
+    const sockets = this.#byTenant.get(tenant) ?? new Set()
+    for (const { isWebSocket, goAway } of sockets) {
+      if (isWebSocket) webSockets++
+      else if (goAway === null) longAnswers++
+    }
+    return { webSockets, longAnswers, eventStreams: sockets.size - webSockets - longAnswers }
+  }
+
   /**
    * @param goAway ends it properly because this process leaves, and may be called more than once; null: an
    *   answer, which ends by itself, is waited for, and may outlast its token's expiry
@@ -71,10 +91,11 @@ export class OpenSockets {
     token: SocketToken,
     cut: () => void,
     goAway: (() => void) | null,
+    isWebSocket = false,
   ): () => void {
     const { expiresAtS, issuedAtS } = token
     const expiresAtMs = expiresAtS === null || goAway === null ? Infinity : expiresAtS * 1000
-    const socket = { expiresAtMs, issuedAtMs: issuedAtS * 1000, token, cut, goAway }
+    const socket = { expiresAtMs, issuedAtMs: issuedAtS * 1000, token, cut, goAway, isWebSocket }
     const sockets = this.#byTenant.get(tenant) ?? new Set()
     this.#byTenant.set(tenant, sockets.add(socket))
     if (goAway !== null) this.#count++

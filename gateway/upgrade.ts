@@ -137,6 +137,7 @@ class Upgrading {
       socketTokenOf(exchange),
       () => this.#cut(),
       () => this.#goAway(),
+      true,
     )
   }
 

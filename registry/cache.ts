@@ -39,6 +39,16 @@ export interface TenantCacheMetrics {
   onOvertaken?(): void
 }
 
+/** See `look`. */
+export interface CacheLook {
+  readonly state: 'cached' | 'absent' | 'unknown'
+  readonly tenant: Tenant | null
+  /** Milliseconds since it was read. */
+  readonly ageMs: number | null
+  /** False: the next request reads it anew. */
+  readonly isFresh: boolean
+}
+
 interface Entry {
   readonly tenant: Tenant
   readonly readAtMs: number
@@ -56,7 +66,7 @@ interface Notice {
 }
 
 /** Unknown ids and keys, each; they come from attackers and must not push tenants out. */
-const ABSENT_MAX = 4096
+export const ABSENT_MAX = 4096
 /** Look-ups at one time; beyond it the Registry is as good as down. */
 const FLIGHTS_MAX = 1024
 /**
@@ -223,6 +233,24 @@ export class TenantCache {
   suspect(id: TenantId): void {
     const entry = this.#entries.peek(id)
     if (entry !== undefined) entry.epoch = SUSPECT_EPOCH
+  }
+
+  /** What is known of a tenant, for an operator: asking changes nothing of it. */
+  look(id: TenantId): CacheLook {
+    const entry = this.#entries.peek(id)
+    const nowMs = this.#now()
+    if (entry === undefined) {
+      const isAbsent = nowMs < (this.#absentIds.peek(id) ?? 0)
+      return {
+        state: isAbsent ? 'absent' : 'unknown',
+        tenant: null,
+        ageMs: null,
+        isFresh: isAbsent,
+      }
+    }
+    const ageMs = nowMs - entry.readAtMs
+    const isFresh = entry.epoch === this.#epoch && ageMs < this.#currentFreshMs
+    return { state: 'cached', tenant: entry.tenant, ageMs, isFresh }
   }
 
   #idOf(ref: TenantQuery): TenantId | undefined {

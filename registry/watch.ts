@@ -3,6 +3,7 @@ import { type HoldNotice, parseHoldNotice } from './hold-notice.ts'
 import { withDeadline } from './lib/deadline.ts'
 import type { Log } from './lib/log.ts'
 import { closePg, connectPg, destroyPg, type PgTarget, parsePgUrl } from './lib/pg.ts'
+import { type Asked, parseQuestion } from './live/question.ts'
 import type { ChangeCursor, ChangeOp, ChangeSet, TenantChange } from './store.ts'
 import { parseTenantId } from './tenant.ts'
 import type { Revocation } from './token-id.ts'
@@ -27,6 +28,8 @@ export interface TenantWatchOptions {
   readonly onRevocationGap: () => Promise<void>
   /** A tenant is to be held, or no longer. The same may be told many times, and in any order. */
   readonly onHold?: (notice: HoldNotice) => void
+  /** The admin API asks. What is missed is not told again: nobody waits for an answer that late. */
+  readonly onQuestion?: (asked: Asked) => void
   readonly onHealth?: (isHealthy: boolean) => void
   readonly heartbeatMs?: number
   /** How long a heartbeat, or any other statement of the listener, may take. */
@@ -38,6 +41,8 @@ export interface TenantWatchOptions {
 const TENANTS_CHANNEL = 'tenant_changed'
 const TOKENS_CHANNEL = 'token_revoked'
 const HOLDS_CHANNEL = 'tenant_held'
+const QUESTIONS_CHANNEL = 'gateway_asked'
+const CHANNELS = [TENANTS_CHANNEL, TOKENS_CHANNEL, HOLDS_CHANNEL, QUESTIONS_CHANNEL]
 const BACKOFF_MIN_MS = 100
 /** Tombstones are kept for 30 days; long before that, a catch-up from an old cursor is not trusted. */
 const CURSOR_AGE_MAX_MS = 24 * 60 * 60 * 1000
@@ -164,7 +169,7 @@ export class TenantWatch {
         Promise.race([withDeadline(client.query(text), this.#answerMs, late), lost])
 
       // Listen first, then catch up: what comes between is told twice rather than never.
-      await ask(`LISTEN ${TENANTS_CHANNEL}; LISTEN ${TOKENS_CHANNEL}; LISTEN ${HOLDS_CHANNEL}`)
+      await ask(CHANNELS.map(channel => `LISTEN ${channel}`).join('; '))
       const cluster = await this.#whichCluster(ask)
       if (this.#cluster !== null && this.#cluster !== cluster) this.#cursor = null
       this.#cluster = cluster
@@ -208,6 +213,9 @@ export class TenantWatch {
     } else if (channel === HOLDS_CHANNEL) {
       const notice = parseHoldNotice(payload)
       if (notice !== null) return this.#options.onHold?.(notice)
+    } else if (channel === QUESTIONS_CHANNEL) {
+      const asked = parseQuestion(payload)
+      if (asked !== null) return this.#options.onQuestion?.(asked)
     } else return
     this.#options.log.warn({ channel }, 'a notice that cannot be read')
   }

@@ -127,6 +127,11 @@ export class Fleet {
     return this.#rank(tenant, known)
   }
 
+  /** The same where it was asked for of late, as it was then. */
+  knownHome(tenant: TenantId): Home | null {
+    return this.#homes.get(tenant) ?? null
+  }
+
   /**
    * The replica for the next attempt.
    *

@@ -29,6 +29,14 @@ export type Resume = (exchange: Exchange, error: Fault | null) => void
 
 type State = 'held' | 'releasing' | 'over'
 
+/** See `look`. */
+export interface HoldLook {
+  readonly state: State
+  readonly waiting: number
+  /** Milliseconds until it ends by itself. */
+  readonly restMs: number
+}
+
 interface Held {
   readonly tenant: TenantId
   holdId: string
@@ -94,6 +102,14 @@ export class Holds {
   /** True where a request of the tenant has to `wait` now. */
   isHeld(tenant: TenantId): boolean {
     return this.#held.get(tenant)?.state === 'held'
+  }
+
+  /** For an operator; null: the tenant is not held, and was not of late. */
+  look(tenant: TenantId): HoldLook | null {
+    const held = this.#held.get(tenant)
+    if (held === undefined) return null
+    const restMs = held.state === 'held' ? Math.max(0, held.untilMs - this.#now()) : 0
+    return { state: held.state, waiting: held.waiters.size, restMs }
   }
 
   /** What the Registry tells: late, repeated and out of order alike. */

@@ -14,6 +14,10 @@ export class ClientByScheme implements UpstreamClient {
     return this.#clientOf(origin).send(origin, request, sink)
   }
 
+  connectionCount(origin: string): number {
+    return this.#clientOf(origin).connectionCount(origin)
+  }
+
   closeIdle(origin: string): void {
     this.#clientOf(origin).closeIdle(origin)
   }

@@ -7,6 +7,8 @@ import type { BodySource } from '../exchange.ts'
 export interface UpstreamClient {
   /** @param origin scheme, host and port of the replica, such as `http://10.0.0.7:3000` */
   send(origin: string, request: UpstreamRequest, sink: UpstreamSink): UpstreamCall
+  /** Open connections to a replica. */
+  connectionCount(origin: string): number
   /** Closes the idle connections to a replica that is leaving, before it does so under a request. */
   closeIdle(origin: string): void
   /** Closes idle connections at once and the others when their call ends. */

@@ -21,6 +21,27 @@ export function makeCheckClient(config: GatewayConfig, wheel: TimerWheel): Upstr
   )
 }
 
+/** For questions to the app about a tenant: two connections to each replica, and none that stays. */
+export function makeQuestionClient(
+  config: GatewayConfig,
+  wheel: TimerWheel,
+  addresses: AddressPolicy | null,
+  timeoutMs: number,
+): UpstreamClient {
+  return makeUpstreamClient(
+    {
+      ...config,
+      UPSTREAM_CONNECT_TIMEOUT_MS: timeoutMs,
+      UPSTREAM_HEAD_TIMEOUT_MS: timeoutMs,
+      UPSTREAM_BODY_IDLE_TIMEOUT_MS: timeoutMs,
+      UPSTREAM_IDLE_TIMEOUT_MS: 5_000,
+      UPSTREAM_CONNECTIONS_MAX: 2,
+    },
+    wheel,
+    addresses,
+  )
+}
+
 /**
  * The client of one kind of upstream: its pools, and its policy on addresses, are shared with no
  * other kind, so that a connection that one may have made is never used by the other.

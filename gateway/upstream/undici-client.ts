@@ -90,6 +90,10 @@ export class UndiciClient implements UpstreamClient {
     return this.#origins.peek(origin)?.gate.insideCount ?? 0
   }
 
+  connectionCount(origin: string): number {
+    return this.#origins.peek(origin)?.pool.stats.connected ?? 0
+  }
+
   closeIdle(origin: string): void {
     const known = this.#origins.peek(origin)
     // Its pool closes when its calls have ended; one that waits at the gate would find it closed.

@@ -1,4 +1,5 @@
 import type { z } from 'zod'
+import type { GatewayQuestions } from '../../live/questions.ts'
 import type { TenantId } from '../../tenant.ts'
 import type { Actor, Scope } from '../actor.ts'
 import type { Expected } from '../change.ts'
@@ -8,6 +9,8 @@ import type { AdminDeps } from '../deps.ts'
 export interface Call<Query, Body> {
   readonly deps: AdminDeps
   readonly actor: Actor
+  /** Asks the gateways how things are now. */
+  readonly gateways: GatewayQuestions
   /** Of the path. */
   readonly id: TenantId
   readonly query: Query

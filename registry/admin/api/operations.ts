@@ -1,6 +1,7 @@
 import { listAudit } from '../audit.ts'
 import { listAdminKeys } from '../keys.ts'
 import { listUsage } from '../usage-list.ts'
+import { LIVE_OPERATIONS } from './live-operations.ts'
 import { type Operation, operation } from './operation.ts'
 import { auditQuery, usageListQuery } from './queries.ts'
 import { auditPageResult, holderResult, keysResult, usagePageResult } from './results.ts'
@@ -9,6 +10,7 @@ import { TENANT_OPERATIONS, thisMonth } from './tenant-operations.ts'
 /** All operations of the admin API, in the order of the document. */
 export const OPERATIONS: readonly Operation[] = [
   ...TENANT_OPERATIONS,
+  ...LIVE_OPERATIONS,
   operation({
     ...{ name: 'getTenantAudit', method: 'GET', path: '/tenants/:id/audit', scope: 'read' },
     summary: 'Who did what to it, the newest first; also of a tenant that is deleted',

@@ -3,6 +3,7 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { z } from 'zod'
 import { Fault } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
+import { GatewayQuestions } from '../../live/questions.ts'
 import { parseTenantId } from '../../tenant.ts'
 import { type Actor, covers } from '../actor.ts'
 import type { Authenticator } from '../authenticate.ts'
@@ -78,14 +79,20 @@ export async function makeAdminApp(
     request.adminFault = new Fault('ROUTE_NOT_FOUND', 'no such operation')
     return answerFault(request.adminFault, request, reply)
   })
-  for (const operation of OPERATIONS) serve(app, deps, operation)
+  const gateways = new GatewayQuestions(deps.store)
+  for (const operation of OPERATIONS) serve(app, deps, gateways, operation)
   const document = openApiDocument(ADMIN_BASE, OPERATIONS)
   app.get(`${ADMIN_BASE}/openapi.json`, async () => document)
   await app.ready()
   return app
 }
 
-function serve(app: FastifyInstance, deps: AdminDeps, operation: Operation): void {
+function serve(
+  app: FastifyInstance,
+  deps: AdminDeps,
+  gateways: GatewayQuestions,
+  operation: Operation,
+): void {
   app.route({
     method: operation.method,
     url: `${ADMIN_BASE}${operation.path}`,
@@ -96,7 +103,7 @@ function serve(app: FastifyInstance, deps: AdminDeps, operation: Operation): voi
     },
     handler: async (request, reply) => {
       const outcome = await operation.run({
-        deps,
+        ...{ deps, gateways },
         actor: actorOf(request),
         // An operation without a tenant in its path does not look at it.
         id: operation.path.includes(':id') ? idOf(request.params) : ('' as never),

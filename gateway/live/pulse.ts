@@ -1,0 +1,99 @@
+import type { FleetAnswer, PulseAnswer } from '../../registry/live/answers.ts'
+import {
+  type Figures,
+  noFigures,
+  packFigures,
+  SLOT_MS,
+  SLOTS,
+} from '../../registry/live/figures.ts'
+import type { TenantId } from '../../registry/tenant.ts'
+import type { Exchange } from '../exchange.ts'
+import { RecentCache } from '../recent.ts'
+import { Ring, slotOf } from './ring.ts'
+
+/** Tenants counted at a time: 23 MB of rings at most (`RING_BYTES`), and only for tenants with traffic. */
+export const PULSE_TENANTS_MAX = 4_096
+/** "Now" in rates: 11 whole slots and the one that runs. */
+const RATE_SLOTS = 12
+
+/** The traffic of this process in the last minutes, by tenant and in all. */
+export class Pulse {
+  readonly #rings: RecentCache<Ring>
+  readonly #all = new Ring()
+
+  constructor(tenantsMax = PULSE_TENANTS_MAX) {
+    this.#rings = new RecentCache(tenantsMax)
+  }
+
+  /** Tenants that are counted. */
+  get size(): number {
+    return this.#rings.size
+  }
+
+  /** One request has ended: at the end of every exchange, so it makes nothing but a tenant's first ring. */
+  note(exchange: Exchange, nowMs: number): void {
+    const { tenant, status, startedAt, upstreamHeadAt, bytesIn, bytesOut } = exchange
+    const slot = slotOf(nowMs)
+    // Until the head: an event stream lasts as long as its reader likes, and says nothing by it.
+    const tookMs =
+      upstreamHeadAt > 0
+        ? upstreamHeadAt - startedAt
+        : status === 0
+          ? -1
+          : performance.now() - startedAt
+    this.#all.note(slot, status, tookMs, bytesIn, bytesOut)
+    if (tenant === null) return
+    const ring = this.#rings.get(tenant.id) ?? this.#add(tenant.id)
+    ring.note(slot, status, tookMs, bytesIn, bytesOut)
+  }
+
+  /** The series of `tenants`, those without traffic left out. @param step slots in one */
+  series(tenants: readonly TenantId[], step: number, nowMs: number): PulseAnswer {
+    const last = slotOf(nowMs)
+    return {
+      tenants: tenants.flatMap(id => {
+        const ring = this.#rings.get(id)
+        const steps = ring === undefined ? [] : stepsOf(ring, step, last)
+        return steps.length === 0 ? [] : [{ id, steps }]
+      }),
+    }
+  }
+
+  /** All of the last minute, and how much of it that is. */
+  total(nowMs: number): { figures: Figures; coversS: number } {
+    const last = slotOf(nowMs)
+    const coversS = ((RATE_SLOTS - 1) * SLOT_MS + (nowMs - last * SLOT_MS)) / 1000
+    return { figures: this.#all.figures(last - RATE_SLOTS + 1, last) ?? noFigures(), coversS }
+  }
+
+  /** The tenants with most requests in that minute. */
+  top(count: number, nowMs: number): FleetAnswer['top'] {
+    const last = slotOf(nowMs)
+    const first = last - RATE_SLOTS + 1
+    const busy: { id: string; ring: Ring; requests: number }[] = []
+    this.#rings.forEach((ring, id) => {
+      const requests = ring.requests(first, last)
+      if (requests > 0) busy.push({ id, ring, requests })
+    })
+    return busy
+      .sort((a, b) => b.requests - a.requests)
+      .slice(0, count)
+      .map(({ id, ring }) => ({ id, figures: packFigures(ring.figures(first, last) ?? []) }))
+  }
+
+  #add(tenant: TenantId): Ring {
+    const ring = new Ring()
+    this.#rings.set(tenant, ring)
+    return ring
+  }
+}
+
+function stepsOf(ring: Ring, step: number, last: number): [number, number[]][] {
+  const lastStep = Math.floor(last / step)
+  const steps: [number, number[]][] = []
+  for (let at = lastStep - SLOTS / step + 1; at <= lastStep; at++) {
+    const figures = ring.figures(at * step, Math.min(at * step + step - 1, last))
+    if (figures !== null) steps.push([at, packFigures(figures)])
+  }
+  return steps
+}
