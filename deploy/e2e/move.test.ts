@@ -16,7 +16,10 @@ import { type Session, startWorld, type WorldTenant } from './test-kit.ts'
 /** Of an operator each; where the signal comes a little later, the next step is as good. */
 const KILLED_AT = ['hold', 'copy', 'switch', 'fence'] as const
 
-const world = await startWorld({ tenants: 2 + KILLED_AT.length })
+const world = await startWorld({
+  tenants: 3 + KILLED_AT.length,
+  postgresSettings: { wal_level: 'logical' },
+})
 const far = await startTestPostgres()
 const second = await world.startGateway()
 const origins = [world.gateway.origin, second.origin] as const
@@ -136,6 +139,31 @@ t.test('role and database can be made on the way, and go again where the move fa
   const again = await world.cli(args, `${admin}\n`)
   t.equal(again.code, 1)
   t.match(again.output, /already/, 'what is there is not taken')
+})
+
+t.test('a live move: the copy makes nobody wait, and no write is lost or doubled', async t => {
+  const tenant = world.tenants.at(-1) as WorldTenant
+  const traffic = startTraffic(await world.login(tenant))
+  await until('traffic', () => traffic.acknowledged.length > 20)
+  const place = ['--to-db', tenant.database, '--to-user', 'live_owner', '--to-admin', 'postgres']
+  const args = [...moveArgs(tenant).slice(0, 6), ...place, '--live', '--from-admin', 'postgres']
+  const passwords = [far, world.postgres].map(({ url }) => new URL(url('postgres')).password)
+  await inDatabase(far.url('postgres'), `DROP DATABASE "${tenant.database}"`)
+  const moved = await world.cli(args, `${passwords.join('\n')}\n`)
+  t.equal(moved.code, 0, moved.output)
+  t.comment(moved.output)
+  t.match(moved.stdout, /of \d+ tables are there/)
+  t.equal(await portOf(tenant), far.port)
+  const after = traffic.acknowledged.length
+  await until('traffic goes on', () => traffic.acknowledged.length > after + 20)
+  await traffic.load.stop()
+  t.strictSame(traffic.load.failures, [])
+  t.comment(`slowest: ${traffic.load.slowestMs} ms`)
+  t.strictSame((await namesIn(far, tenant)).sort(), [...traffic.acknowledged].sort())
+  const left = 'SELECT slot_name FROM pg_replication_slots'
+  t.strictSame(await inDatabase(world.postgres.url('postgres'), left), [], 'no slot is left')
+  const missing = await world.cli([...moveArgs(tenant), '--live'], '')
+  t.equal(missing.code, 2, 'without the administrators it is refused')
 })
 
 t.test('an operator who is killed at any step stops nobody, and loses nothing', async t => {

@@ -90,6 +90,8 @@ export interface WorldOptions {
   readonly isRecorded?: boolean
   /** The Registry on a server of its own, so that it can be stopped alone. */
   readonly isRegistryApart?: boolean
+  /** Of the tenants' server, as in postgresql.conf. */
+  readonly postgresSettings?: Readonly<Record<string, string>>
   readonly gatewayEnv?: NodeJS.ProcessEnv
   readonly appEnv?: NodeJS.ProcessEnv
   /** Fills the empty Registry before this release's migrations see it. */
@@ -294,7 +296,7 @@ interface Registry {
 
 async function startStores(
   folder: string,
-  { isRegistryApart = false }: WorldOptions,
+  { isRegistryApart = false, postgresSettings }: WorldOptions,
   demo: readonly DemoTenant[],
   stops: (() => Promise<unknown> | void)[],
 ): Promise<{ postgres: LocalPostgres; s3: LocalS3; registry: Registry }> {
@@ -306,7 +308,7 @@ async function startStores(
   const startApart = (port: number) =>
     startPostgres({ dataDir: join(folder, 'registry'), port, isDurable: false })
   const [postgres, s3, apart] = await Promise.all([
-    startTestPostgres().then(keep),
+    startTestPostgres(postgresSettings).then(keep),
     startS3({ dataDir: join(folder, 's3'), buckets, grants: demoGrants(demo) }).then(keep),
     isRegistryApart ? startApart(0) : null,
   ])

@@ -16,7 +16,7 @@ Secrets are never arguments. On a terminal they are asked for; otherwise they ar
 standard input, one per line: database password, then with --bucket-name the bucket's access key and
 secret key. add-user reads the password, revoke-token the token, encrypt the secret,
 host-add the password of the admin role, provision the first user's and then the bucket's keys,
-move the password of --to-user, or with --to-admin that of the administrator.
+move the password of --to-user, or with --to-admin the administrator’s (with --live then that of --from-admin).
 
 Examples:
   printf '%s\\n' "$DB_PASSWORD" | npm run -s tenant -- create acme --name "Acme Inc" \\
@@ -274,6 +274,9 @@ function makeProgram(streams: Streams, done: (code: ExitCode) => void): Command 
     .addOption(new Option('--to-ssl-mode <mode>').choices(['disable', 'require', 'verify-full']))
     .option('--to-admin <name>', 'make role and database as this role, whose password is read then')
     .option('--seconds <number>', 'how long requests may wait, 10 to 120; default 30', wholeNumber)
+    .option('--live', 'rows come by logical replication while the tenant is served, however many')
+    .option('--from-admin <name>', 'with --live: a role of the old server that may make others')
+    .option('--from-address <host:port>', 'with --live: where the new server finds the old one')
     .option('--dry-run', 'only look whether it can be done')
     .action((name: string, flags: MoveFlags) =>
       act(async session => {

@@ -1,8 +1,9 @@
 import { openConnections } from '../connection.ts'
 import { HOLD_MS, HOLD_MS_MAX } from '../holds.ts'
-import { sslOptions } from '../lib/pg.ts'
+import { type PgTarget, sslOptions } from '../lib/pg.ts'
 import { MoveAborted, type MoveTarget, MoveUnknown, moveTenant } from '../move/move.ts'
 import { type MadePlace, MoveRefused, makePlace } from '../move/place.ts'
+import { dropLeftPlace } from '../move/replication.ts'
 import type { Streams } from './commands.ts'
 import { dbInput, readInput, seal } from './create.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
@@ -16,6 +17,9 @@ export interface MoveFlags {
   readonly toUser?: string
   readonly toSslMode?: string
   readonly toAdmin?: string
+  readonly live?: boolean
+  readonly fromAdmin?: string
+  readonly fromAddress?: string
   readonly seconds?: number
   readonly dryRun?: boolean
 }
@@ -30,12 +34,18 @@ export async function moveCommand(
   flags: MoveFlags,
   { input, output, error }: Streams,
 ): Promise<ExitCode> {
-  const { seconds = HOLD_MS / 1000, dryRun = false, toAdmin } = flags
+  const { seconds = HOLD_MS / 1000, dryRun = false, toAdmin, fromAdmin } = flags
   if (seconds < 10 || seconds * 1000 > HOLD_MS_MAX) {
     throw new CliFailure(EXIT.usage, `--seconds must be from 10 to ${HOLD_MS_MAX / 1000}`)
   }
   if (dryRun && toAdmin !== undefined) {
     throw new CliFailure(EXIT.usage, '--dry-run makes no database: not together with --to-admin')
+  }
+  if (
+    (flags.live ?? false) !== (fromAdmin !== undefined) ||
+    (flags.live && toAdmin === undefined)
+  ) {
+    throw new CliFailure(EXIT.usage, '--live needs --from-admin and --to-admin')
   }
   const { id, configVersion } = await findListed(session, name)
   const tenant = await findTenant(session, name)
@@ -56,7 +66,8 @@ export async function moveCommand(
     password: 'not yet read',
   })
   const label = toAdmin === undefined ? 'Database password' : 'Password of the administrator'
-  const [given] = (await readSecrets([label], input, error)) as [string]
+  const labels = fromAdmin === undefined ? [label] : [label, 'Password of --from-admin']
+  const [given, fromPassword] = (await readSecrets(labels, input, error)) as [string, string?]
   const stop = new AbortController()
   const onSignal = () => stop.abort(new Error('stopped'))
   process.on('SIGINT', onSignal).on('SIGTERM', onSignal)
@@ -66,7 +77,11 @@ export async function moveCommand(
     if (toAdmin !== undefined) {
       const admin = { host, port, database: 'postgres', user: toAdmin, password: given }
       const ssl = sslOptions(ssl_mode, ca)
-      made = await makePlace({ ...admin, ssl }, { database: dbName, user }, addressPolicy)
+      const wanted = { database: dbName, user }
+      if (flags.live && (await dropLeftPlace({ ...admin, ssl }, wanted, id, addressPolicy))) {
+        output.write('dropped: what a live move that was killed had left on the new server\n')
+      }
+      made = await makePlace({ ...admin, ssl }, wanted, addressPolicy)
       output.write(`made: role ${user} and database ${dbName} on ${host}:${port}\n`)
     }
     const password = made?.password ?? given
@@ -81,10 +96,24 @@ export async function moveCommand(
         poolMax: tenant.db.poolMax,
       },
     }
+    const from = { ...tenant.db, password: db.password }
+    const live =
+      fromAdmin === undefined
+        ? undefined
+        : {
+            sourceAdmin: {
+              ...targetOf(from, ca),
+              user: fromAdmin,
+              password: fromPassword as string,
+            },
+            targetAdmin: { ...targetOf(to, ca), user: toAdmin as string, password: given },
+            seenAt: readAddress(flags.fromAddress) ?? { host: from.host, port: from.port },
+          }
     const report = await moveTenant({
       ...{ store, to, ca, addressPolicy, isDryRun: dryRun, signal: stop.signal },
       tenant: { id, configVersion },
-      from: { ...tenant.db, password: db.password },
+      from,
+      ...(live !== undefined && { live }),
       passwordEncrypted: seal(keyring, id, 'db_password_encrypted', password),
       holdMs: seconds * 1000,
       onStep: (step, text) => output.write(`${step}: ${text}\n`),
@@ -114,4 +143,18 @@ export async function moveCommand(
       error.write('doorman: the role and the database that were made could not be dropped again\n')
     })
   }
+}
+
+function targetOf(
+  { host, port, name, user, password, sslMode }: MoveTarget,
+  ca?: string,
+): PgTarget {
+  return { host, port, database: name, user, password, ssl: sslOptions(sslMode, ca) }
+}
+
+function readAddress(text: string | undefined): { host: string; port: number } | null {
+  if (text === undefined) return null
+  const [, host, port] = /^\[?([^[\]\s]+?)\]?:(\d{1,5})$/.exec(text) ?? []
+  if (host === undefined) throw new CliFailure(EXIT.usage, '--from-address must be HOST:PORT')
+  return { host, port: Number(port) }
 }

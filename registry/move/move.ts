@@ -7,15 +7,17 @@ import { sslOptions } from '../lib/pg.ts'
 import type { NewDb, RegistryStore } from '../store.ts'
 import type { TenantId } from '../tenant.ts'
 import { MoveRefused, openPlace, type Place } from './place.ts'
+import { type LiveOptions, Replication } from './replication.ts'
 import { copyRows, copySequences, differences, figuresOf } from './rows.ts'
 import { isSameSchema, readSchema, type Schema } from './schema.ts'
 import { checkSource, cutOtherSessions, refuseWritesForGood, stopWrites } from './source.ts'
 import { checkTarget, make, rehearse } from './target.ts'
 
-/** In this order; what is told before each begins. */
+/** In this order; what is told before each begins. `replicate` is a live move's alone. */
 export const MOVE_STEPS = [
   'preflight',
   'rehearse',
+  'replicate',
   'hold',
   'drain',
   'lock',
@@ -48,6 +50,8 @@ export interface MoveOptions {
   readonly isDryRun: boolean
   /** A move that has not switched yet is undone. */
   readonly signal: AbortSignal
+  /** Rows come by logical replication while the tenant is served, and not by a copy while its requests wait. */
+  readonly live?: LiveOptions
   readonly onStep: (step: MoveStep, text: string) => void
 }
 
@@ -100,10 +104,11 @@ const UNKNOWN =
  */
 export async function moveTenant(options: MoveOptions): Promise<MoveReport> {
   const places: Place[] = []
+  const move = new Move(options, places)
   try {
-    return await new Move(options, places).run()
+    return await move.run()
   } finally {
-    for (const place of places) await place.close()
+    await move.close()
   }
 }
 
@@ -111,6 +116,7 @@ class Move {
   readonly #options: MoveOptions
   readonly #places: Place[]
   #hold: Hold | null = null
+  #replication: Replication | null = null
   #heldSinceMs = 0
   #step: MoveStep = 'preflight'
   /** The target holds a whole copy that nobody uses yet. */
@@ -126,6 +132,11 @@ class Move {
     this.#places = places
   }
 
+  async close(): Promise<void> {
+    await this.#replication?.close()
+    for (const place of this.#places) await place.close()
+  }
+
   async run(): Promise<MoveReport> {
     const { onStep, isDryRun, tenant, to, signal } = this.#options
     onStep('preflight', `${to.host}:${to.port}/${to.name} as ${to.user}`)
@@ -135,36 +146,99 @@ class Move {
     await checkSource(source.client, schema)
     const ofTarget = await readSchema(target.client)
     const notes = [...(await checkTarget(source.client, target.client, schema, ofTarget))]
-    const expectedMs = this.#checkSize(schema)
-    onStep(
-      'rehearse',
-      `${schema.tables.length} tables, ${mb(schema.bytes)}, about ${expectedMs} ms`,
-    )
+    const replication = await this.#openReplication(source, target, schema)
+    const about = replication === null ? `, about ${this.#checkSize(schema)} ms` : ''
+    onStep('rehearse', `${schema.tables.length} tables, ${mb(schema.bytes)}${about}`)
     await target.client.query('BEGIN')
     await rehearse(target.client, schema)
     signal.throwIfAborted()
     const report = { tables: schema.tables.length, notes, undo: [], fenceProblem: null }
     if (isDryRun) return { ...report, rows: 0, heldMs: 0 }
     try {
+      if (replication !== null) await this.#replicate(replication, source, target, schema)
       await this.#copyUnderHold(source, target, schema)
       await this.#switch(tenant)
     } catch (error) {
       if (error instanceof MoveUnknown) throw error
       const reason = this.#reasonOf(error)
-      await this.#abort(source, target, schema)
-      throw new MoveAborted(`${reason}. The tenant is where it was, and is served`, {
-        cause: error,
-      })
+      const left = await this.#abort(source, target, schema)
+      const served = `${reason}. The tenant is where it was, and is served`
+      throw new MoveAborted(`${served}${left}`, { cause: error })
     }
     const fence = await this.#fence(source, schema)
     const heldMs = await this.#release()
+    await replication?.dropRole().catch(error => {
+      notes.push(
+        `the role of the replication is left on the old server: ${(error as Error).message}`,
+      )
+    })
     return { ...report, ...fence, rows: this.#rows, heldMs }
+  }
+
+  /** @returns null: the rows are copied while requests wait */
+  async #openReplication(
+    source: Place,
+    target: Place,
+    schema: Schema,
+  ): Promise<Replication | null> {
+    const { live, tenant, addressPolicy } = this.#options
+    if (live === undefined) return null
+    const options = { ...live, tenantId: tenant.id, source, target, schema, addressPolicy }
+    this.#replication = await Replication.open(options)
+    await this.#replication.check()
+    return this.#replication
+  }
+
+  /** Nobody waits meanwhile, however long it takes. */
+  async #replicate(
+    replication: Replication,
+    source: Place,
+    target: Place,
+    schema: Schema,
+  ): Promise<void> {
+    const { onStep, signal } = this.#options
+    const cut = () => {
+      replication.cut()
+      for (const place of this.#places) place.cut()
+    }
+    signal.addEventListener('abort', cut, { once: true })
+    try {
+      // Keys too: changes find their rows by them.
+      await make(target.client, [...schema.before, ...schema.after])
+      await target.client.query('COMMIT')
+      this.#isCopyCommitted = true
+      await replication.start()
+      let told = ''
+      await replication.untilCopied(signal, (copied, lagBytes) => {
+        const text = `${copied} of ${schema.tables.length} tables are there`
+        if (text !== told) onStep('replicate', `${text}, ${mb(lagBytes)} to come`)
+        told = text
+      })
+      await this.#timeComparison(source, target, schema)
+    } finally {
+      signal.removeEventListener('abort', cut)
+    }
+  }
+
+  /** It is done once more while requests wait, and must not take most of the time that they may. */
+  async #timeComparison(source: Place, target: Place, schema: Schema): Promise<void> {
+    const { holdMs } = this.#options
+    const startedAt = performance.now()
+    await Promise.all([figuresOf(source.client, schema), figuresOf(target.client, schema)])
+    const tookS = (performance.now() - startedAt) / 1000
+    if (tookS * 1000 * 2 < holdMs) return
+    const needS = Math.ceil(tookS * 2)
+    throw new MoveRefused(
+      `to compare all rows takes ${tookS.toFixed(1)} s: allow it by --seconds ${needS}` +
+        (needS * 1000 > HOLD_MS_MAX ? `, which is more than ${HOLD_MS_MAX / 1000}` : ''),
+    )
   }
 
   async #copyUnderHold(source: Place, target: Place, schema: Schema): Promise<void> {
     const { store, tenant, holdMs, onStep, signal } = this.#options
+    const replication = this.#replication
     // What does not depend on rows is there before anybody waits.
-    await make(target.client, schema.before)
+    if (replication === null) await make(target.client, schema.before)
     onStep('hold', `for ${holdMs / 1000} s at most`)
     const hold = await placeHold(store, tenant.id, holdMs, `moved by pid ${process.pid}`)
     this.#hold = hold
@@ -172,7 +246,10 @@ class Move {
     const late = AbortSignal.timeout(Math.max(1, holdMs - SWITCH_MARGIN_MS))
     const over = AbortSignal.any([signal, late])
     // A statement that hangs ends with its connection.
-    const cut = () => this.#places.map(place => place.cut())
+    const cut = () => {
+      replication?.cut()
+      for (const place of this.#places) place.cut()
+    }
     over.addEventListener('abort', cut, { once: true })
     try {
       onStep('drain', 'waiting for the gateways')
@@ -182,13 +259,17 @@ class Move {
       if (!isSameSchema(schema, await readSchema(source.client))) {
         throw new MoveRefused('the schema was changed meanwhile')
       }
-      onStep('copy', mb(schema.bytes))
-      await copyRows(source.client, target.client, schema, (_, rows) => {
-        this.#rows += rows
-      })
-      await make(target.client, schema.after)
+      if (replication === null) {
+        onStep('copy', mb(schema.bytes))
+        await copyRows(source.client, target.client, schema)
+        await make(target.client, schema.after)
+      } else {
+        onStep('copy', 'what was written last')
+        await replication.catchUp(over)
+        await replication.end()
+      }
       await copySequences(source.client, target.client, schema)
-      onStep('verify', `${this.#rows} rows`)
+      onStep('verify', `${schema.tables.length} tables`)
       await this.#verify(source, target, schema)
       over.throwIfAborted()
     } finally {
@@ -203,7 +284,8 @@ class Move {
     ])
     const different = differences(a, b)
     if (different.length > 0) throw new MoveRefused(`the copy differs: ${different.join('; ')}`)
-    await target.client.query('COMMIT')
+    this.#rows = [...b.values()].reduce((sum, { rows }) => sum + rows, 0)
+    if (this.#replication === null) await target.client.query('COMMIT')
     this.#isCopyCommitted = true
   }
 
@@ -244,6 +326,7 @@ class Move {
   async #fence(source: Place, schema: Schema): Promise<Pick<MoveReport, 'undo' | 'fenceProblem'>> {
     this.#options.onStep('fence', 'the old database takes no more writes of the tenant’s role')
     const fence = async ({ client }: Place) => {
+      await this.#replication?.withdraw(client)
       const undo = await refuseWritesForGood(client, schema)
       await client.query('COMMIT')
       await cutOtherSessions(client)
@@ -271,17 +354,23 @@ class Move {
     return Math.round(performance.now() - this.#heldSinceMs)
   }
 
-  async #abort(source: Place, target: Place, schema: Schema): Promise<void> {
+  /** @returns what could not be taken back, in words */
+  async #abort(source: Place, target: Place, schema: Schema): Promise<string> {
     // First of all: the tenant is served again.
     await rollBack(source)
     if (this.#hold !== null) await this.#release()
     if (!this.#isCopyCommitted) {
       await rollBack(target)
-      return
+      return ''
     }
+    let left = ''
+    await this.#replication?.abandon().catch(error => {
+      left = `; but the replication is left, and the old server keeps its log for it: ${(error as Error).message}`
+    })
     // Else the next attempt would find a database that is not empty. Nobody was told of the copy.
     const again = await this.#open('the target database', this.#options.to).catch(() => null)
     for (const drop of schema.drops) await again?.client.query(drop).catch(() => {})
+    return left
   }
 
   #checkSize({ bytes }: Schema): number {
@@ -290,9 +379,7 @@ class Move {
     if (expectedMs + RESERVE_MS <= holdMs) return expectedMs
     const needS = Math.ceil((expectedMs + RESERVE_MS) / 1000)
     const advice =
-      needS * 1000 <= HOLD_MS_MAX
-        ? `allow it by --seconds ${needS}`
-        : 'move it by logical replication, or in maintenance: see the runbook'
+      needS * 1000 <= HOLD_MS_MAX ? `allow it by --seconds ${needS}` : 'move it by --live'
     throw new MoveRefused(
       `${mb(bytes)} may take ${needS} s to copy, longer than requests may wait (${holdMs / 1000} s): ${advice}`,
     )

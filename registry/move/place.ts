@@ -1,8 +1,8 @@
-import { createHash, createHmac, pbkdf2Sync, randomBytes } from 'node:crypto'
 import { type Client, escapeIdentifier, escapeLiteral } from 'pg'
 import type { AddressPolicy } from '../lib/address.ts'
 import { Fault } from '../lib/errors.ts'
 import { closePg, connectPg, destroyPg, type PgTarget } from '../lib/pg.ts'
+import { newPassword, scramVerifier } from '../lib/scram.ts'
 import { SESSION } from './schema.ts'
 
 /** A move that cannot be done, in words for whoever asked for it. */
@@ -75,7 +75,7 @@ export async function makePlace(
   const place = await openPlace('the target server', admin, addressPolicy)
   const { client } = place
   const [database, user] = [escapeIdentifier(wanted.database), escapeIdentifier(wanted.user)]
-  const password = randomBytes(24).toString('base64url')
+  const password = newPassword()
   const drops: string[] = []
   try {
     const { rows } = await client.query<{ what: string }>(
@@ -89,7 +89,9 @@ export async function makePlace(
         `the target has ${there} already: use it without --to-admin, or drop it`,
       )
     }
-    await client.query(`CREATE ROLE ${user} LOGIN PASSWORD ${escapeLiteral(verifierOf(password))}`)
+    await client.query(
+      `CREATE ROLE ${user} LOGIN PASSWORD ${escapeLiteral(await scramVerifier(password))}`,
+    )
     drops.push(`DROP ROLE IF EXISTS ${user}`)
     // An administrator who is no superuser gives away only to roles that it is a member of.
     await client.query(`GRANT ${user} TO CURRENT_USER`)
@@ -108,21 +110,12 @@ export async function makePlace(
     async unmake() {
       const again = await openPlace('the target server', admin, addressPolicy)
       try {
+        // Only its owner, or a member of it, drops a database.
+        await again.client.query(`GRANT ${user} TO CURRENT_USER`)
         for (const drop of drops) await again.client.query(drop)
       } finally {
         await again.close()
       }
     },
   }
-}
-
-/** What the server keeps of a password (RFC 5803, RFC 7677): its log, where it has the statement, holds no more. */
-function verifierOf(password: string): string {
-  const rounds = 4096
-  const salt = randomBytes(16)
-  const salted = pbkdf2Sync(password, salt, rounds, 32, 'sha256')
-  const keyOf = (name: string) => createHmac('sha256', salted).update(name).digest()
-  const stored = createHash('sha256').update(keyOf('Client Key')).digest('base64')
-  const server = keyOf('Server Key').toString('base64')
-  return `SCRAM-SHA-256$${rounds}:${salt.toString('base64')}$${stored}:${server}`
 }
