@@ -99,6 +99,16 @@ async function register(key: string, change: object = {}) {
   return created
 }
 
+/** The server of these tests, with its own role. */
+function hostBody() {
+  const { username, password, port } = new URL(world.registryUrl)
+  const role = {
+    admin_user: decodeURIComponent(username),
+    admin_password: decodeURIComponent(password),
+  }
+  return { name: 'main', host: '127.0.0.1', port: Number(port), ...role }
+}
+
 /** What the tenant's users see. */
 async function ask(tenant: { id: string }) {
   const token = world.token(tenant as Tenant)
@@ -197,7 +207,7 @@ t.test('no key, a wrong key and a narrow key are refused, and told apart', async
   const { result } = await register('guarded')
   const path = `/tenants/${result.id}`
   for (const operation of OPERATIONS) {
-    const at = operation.path.replace(':id', result.id)
+    const at = operation.path.replace(':id', result.id).replace(':name', 'main')
     const body = operation.method === 'GET' ? undefined : {}
     const none = await call(operation.method, at, { key: null, body })
     t.match(none, { status: 401, code: 'ADMIN_KEY_INVALID' }, operation.name)
@@ -353,7 +363,7 @@ t.test('usage, audit, list and document are what their users read', async t => {
   const { json: document } = await call('GET', '/openapi.json')
   t.equal(document.openapi, '3.1.0')
   const told = Object.entries(document.paths as Record<string, object>).flatMap(([at, verbs]) =>
-    Object.keys(verbs).map(verb => `${verb.toUpperCase()} ${at.replace('{id}', ':id')}`),
+    Object.keys(verbs).map(verb => `${verb.toUpperCase()} ${at.replace(/{(\w+)}/g, ':$1')}`),
   )
   t.strictSame(told.sort(), OPERATIONS.map(o => `${o.method} ${o.path}`).sort())
 })
@@ -368,12 +378,18 @@ t.test('every answer is as the document says', async t => {
     },
     updateTenant: { body: { plan: 'x' } },
     deleteTenant: { body: { confirm: 'as-told', force: true } },
+    addDatabaseHost: { body: hostBody() },
+    changeDatabaseHost: { body: { ssl_mode: 'disable' } },
   }
+  // Of a tenant that is being made: provisioning.test.ts.
+  const elsewhere = ['retryProvisioning', 'undoProvisioning']
   const last = ['archiveTenant', 'unarchiveTenant', 'archiveTenant', 'deleteTenant']
-  const names = OPERATIONS.map(({ name }) => name).filter(name => !last.includes(name))
+  const names = OPERATIONS.map(({ name }) => name).filter(
+    name => ![...last, ...elsewhere].includes(name),
+  )
   for (const name of [...names, ...last]) {
     const operation = OPERATIONS.find(known => known.name === name) as Operation
-    const at = operation.path.replace('/tenants/:id', path)
+    const at = operation.path.replace('/tenants/:id', path).replace(':name', 'main')
     const sample = samples[operation.name] ?? {}
     const answered = await call(operation.method, `${at}${sample.query ?? ''}`, sample)
     t.equal(answered.status, operation.status, `${operation.name}: ${answered.json.message}`)

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { setTimeout as delay } from 'node:timers/promises'
 import { ADMIN_BASE, makeAdminApp } from '../registry/admin/api/server.ts'
 import { Authenticator } from '../registry/admin/authenticate.ts'
 import type { AdminDeps } from '../registry/admin/deps.ts'
@@ -7,6 +8,8 @@ import { Keyring } from '../registry/envelope.ts'
 import { checkMasterKey } from '../registry/key-check.ts'
 import { readCa } from '../registry/lib/ca.ts'
 import type { Log } from '../registry/lib/log.ts'
+import { migrateByChild } from '../registry/provision/migrate-child.ts'
+import { Provisioner } from '../registry/provision/provisioner.ts'
 import { RegistryStore } from '../registry/store.ts'
 import type { GatewayConfig } from './config.ts'
 
@@ -22,12 +25,20 @@ const POOL_MAX = 3
 const QUERY_TIMEOUT_MS = 10_000
 const CONNECT_TIMEOUT_MS = 3000
 const SETTLE_MS = 60_000
+/** For a step of a tenant that is being made, at the end of the process. */
+const STOP_MS = 1000
 
 /**
  * The admin API with a Registry pool of its own, so that neither it nor the data plane waits for the other.
  * The Registry need not be there yet: each call says so by itself.
+ *
+ * @param env of processes that it starts
  */
-export async function openAdmin(config: GatewayConfig, log: Log): Promise<Admin> {
+export async function openAdmin(
+  config: GatewayConfig,
+  log: Log,
+  env: NodeJS.ProcessEnv,
+): Promise<Admin> {
   const ca = await readCa(config.REGISTRY_DB_SSL_CA, 'REGISTRY_DB_SSL_CA')
   const store = new RegistryStore({
     url: config.TENANT_REGISTRY_DB_URL,
@@ -38,6 +49,7 @@ export async function openAdmin(config: GatewayConfig, log: Log): Promise<Admin>
     log,
     ...(ca !== undefined && { ca }),
   })
+  const provisioner = new Provisioner(migrateByChild(env), log)
   const isProduction = config.NODE_ENV === 'production'
   const deps: AdminDeps = {
     store,
@@ -47,6 +59,7 @@ export async function openAdmin(config: GatewayConfig, log: Log): Promise<Admin>
     platformIssuer: config.JWT_ISSUER ?? null,
     isProduction,
     archiveGraceDays: config.ARCHIVE_GRACE_DAYS,
+    provisioner,
     log,
   }
   if (config.ADMIN_API_KEY === undefined) {
@@ -68,6 +81,8 @@ export async function openAdmin(config: GatewayConfig, log: Log): Promise<Admin>
     async close() {
       clearInterval(settling)
       await app.close()
+      // A step that hangs in a server's answer is left to whoever goes on with the run.
+      await Promise.race([provisioner.close(), delay(STOP_MS, null, { ref: false })])
       await store.close()
     },
   }

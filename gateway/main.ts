@@ -45,7 +45,7 @@ async function runAlone(config: GatewayConfig, log: Log): Promise<void> {
       metrics: () => gateway.metrics.metrics(),
       whyNotReady: gateway.whyNotReady,
     },
-    await openAdmin(config, log),
+    await openAdmin(config, log, process.env),
     config.ADMIN_PORT,
     config.ADMIN_HOST,
   )
@@ -75,7 +75,7 @@ async function runPrimary(config: GatewayConfig, log: Log): Promise<void> {
   })
   const internal = await startInternal(
     primary,
-    await openAdmin(config, log),
+    await openAdmin(config, log, process.env),
     config.ADMIN_PORT,
     config.ADMIN_HOST,
   )

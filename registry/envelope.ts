@@ -39,7 +39,7 @@ export type SecretColumn = (typeof SECRET_COLUMNS)[number]
 /** Where a secret stands; part of what its tag covers. `owner` is a tenant id. */
 export interface SecretPlace {
   readonly owner: string
-  readonly column: SecretColumn | 'key_check' | 'host_admin_password'
+  readonly column: SecretColumn | 'key_check' | 'host_admin_password' | 'first_user_hash'
 }
 
 /** A ciphertext that does not open. Carries neither the ciphertext nor the reason's bytes. */

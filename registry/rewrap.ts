@@ -1,4 +1,10 @@
-import { EnvelopeError, type Keyring, SECRET_COLUMNS, type SecretColumn } from './envelope.ts'
+import {
+  EnvelopeError,
+  type Keyring,
+  SECRET_COLUMNS,
+  type SecretColumn,
+  type SecretPlace,
+} from './envelope.ts'
 import type { RegistryStore } from './store.ts'
 
 /** What is encrypted of one tenant, as it stands in its row. */
@@ -70,7 +76,7 @@ export async function rewrapSecrets(options: RewrapOptions): Promise<Rewrapped> 
 export function whyUnopened(
   keyring: Keyring,
   owner: string,
-  column: SecretColumn,
+  column: SecretPlace['column'],
   ciphertext: string,
 ): string | null {
   try {

@@ -234,7 +234,7 @@ export const SAMPLE_SECRETS = `
   WHERE db_password_encrypted <> '' ORDER BY config_version DESC LIMIT $1`
 
 /**
- * Every secret of every tenant and of every database host, one to a row; also a password that is on its way into a
+ * Every secret of every tenant, of every database host and of every tenant that is being made, one to a row; also a password that is on its way into a
  * tenant's row, which no rotation of the master key touches: it ends there within a minute, or when it is settled.
  */
 const SECRETS = `
@@ -244,6 +244,7 @@ const SECRETS = `
       t.bucket_access_key_encrypted::text, t.bucket_secret_key_encrypted::text]) AS s (ciphertext)
     UNION ALL SELECT tenant_id, db_password_encrypted FROM tenant_rotations
     UNION ALL SELECT NULL, admin_password_encrypted FROM database_hosts
+    UNION ALL SELECT NULL, first_user_hash_encrypted FROM provisioning_runs
   ) AS secrets WHERE ciphertext <> ''`
 
 /** Which master keys are in use, by how many secrets; key_id is null for the format of the older tool. */

@@ -18,9 +18,10 @@ export function isAllowed(req: IncomingMessage, grant: S3Grant): boolean {
   const target = parsePath(rawPath)
   if (target === null || !covers(grant, target, query)) return false
   if (target.key === '' && req.method !== 'GET' && req.method !== 'HEAD') {
-    // Buckets are neither made nor removed; the keys of a multi-object delete stand in its body.
+    // The keys of a multi-object delete stand in its body.
     const isDelete = req.method === 'POST' && query.has('delete')
-    if (!isDelete || grant.prefix !== undefined) return false
+    const isMaking = /^(PUT|DELETE)$/.test(req.method ?? '') && mayMake(grant, target, parameters)
+    if ((!isDelete && !isMaking) || grant.prefix !== undefined) return false
   }
   const source = req.headers['x-amz-copy-source']
   if (source === undefined) return true
@@ -35,12 +36,21 @@ interface Target {
 }
 
 function covers(grant: S3Grant, target: Target, query: URLSearchParams): boolean {
-  if (!grant.buckets.includes(target.bucket)) return false
+  if (!grant.buckets.includes(target.bucket) && !isOfMaker(grant, target)) return false
   if (grant.prefix === undefined) return true
   if (target.key !== '') return target.key.startsWith(grant.prefix)
   // Of a bucket shared by tenants, only the own part is listed.
   const prefixes = query.getAll('prefix')
   return prefixes.length === 1 && prefixes[0]?.startsWith(grant.prefix) === true
+}
+
+function isOfMaker({ makes }: S3Grant, { bucket }: Target): boolean {
+  return makes !== undefined && makes !== '' && bucket.startsWith(makes)
+}
+
+/** The bucket itself, and nothing that the server beneath reads from the query (x-id is the SDK's own). */
+function mayMake(grant: S3Grant, target: Target, parameters: readonly string[]): boolean {
+  return isOfMaker(grant, target) && parameters.every(name => name === 'x-id')
 }
 
 /** Bucket and key of a path, or null where the key could leave its place on disk. */

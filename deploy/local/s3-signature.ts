@@ -8,6 +8,8 @@ export interface S3Grant {
   readonly buckets: readonly string[]
   /** Only keys that begin with it ("globex/"); absent: the whole bucket. */
   readonly prefix?: string
+  /** Buckets whose names begin with it may be made and removed too; absent: none. */
+  readonly makes?: string
 }
 
 export type Refusal = 'AccessDenied' | 'InvalidAccessKeyId' | 'SignatureDoesNotMatch'

@@ -44,8 +44,9 @@ const LIST = `
   ORDER BY admin_audit.id DESC LIMIT $5`
 
 const ADD = `
-  INSERT INTO admin_audit (actor, action, outcome, tenant_id, tenant_key, request_id, reason, after)
-  VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
+  INSERT INTO admin_audit
+    (actor, action, outcome, tenant_id, tenant_key, request_id, reason, before, after)
+  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`
 
 /** @throws Fault VALIDATION_FAILED on a strange cursor */
 export async function listAudit(
@@ -70,15 +71,16 @@ export interface AuditEntry {
   readonly tenantId?: string
   readonly tenantKey?: string
   readonly reason?: string | null
-  /** Never a secret. */
+  /** What was there; neither this nor `details` has a secret. */
+  readonly before?: Readonly<Record<string, unknown>>
   readonly details?: Readonly<Record<string, unknown>>
 }
 
 /** Tells the audit what leaves no change in a tenant's row; those tell themselves (0009_admin.sql). */
 export async function addAudit(client: ClientBase, entry: AuditEntry): Promise<void> {
-  const { actor, action, outcome = 'done', tenantId, tenantKey, reason, details } = entry
+  const { actor, action, outcome = 'done', tenantId, tenantKey, reason, before, details } = entry
   await client.query(ADD, [
     ...[actor.name, action, outcome, tenantId ?? null, tenantKey ?? null, actor.requestId],
-    ...[reason ?? null, details ?? null],
+    ...[reason ?? null, before ?? null, details ?? null],
   ])
 }

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import { Fault } from '../lib/errors.ts'
 import { requireFreeDatabase } from '../store.ts'
 import type { TenantId } from '../tenant.ts'
@@ -7,7 +6,9 @@ import type { Actor } from './actor.ts'
 import { tellAudit } from './change.ts'
 import type { AdminDeps } from './deps.ts'
 import type { CreateInput } from './fields.ts'
+import { isMadeBefore, newTenantId } from './idempotency.ts'
 import { type TenantItem, tenantItem } from './item.ts'
+import { getTenant } from './list.ts'
 import { columnsOf, requireSound } from './merge.ts'
 import { requireWorking } from './probe.ts'
 import { type Columns, insertRow } from './row.ts'
@@ -16,6 +17,7 @@ import { type Columns, insertRow } from './row.ts'
  * Registers a tenant whose database exists. Gateways serve it as soon as this resolves: the notice of its
  * row makes them forget that it was unknown.
  *
+ * @param idempotencyKey a repeated request with it is answered with the tenant that the first has made
  * @throws Fault VALIDATION_FAILED, CONNECTION_TEST_FAILED, CONFLICT where the key, the bucket or the
  *   database is taken
  */
@@ -23,8 +25,12 @@ export async function createTenant(
   deps: AdminDeps,
   actor: Actor,
   input: CreateInput,
+  idempotencyKey: string | null = null,
 ): Promise<TenantItem> {
-  const id = randomUUID() as string as TenantId
+  const id = newTenantId(actor, idempotencyKey)
+  if (idempotencyKey !== null && (await isMadeBefore(deps.store, id, input.tenant_key))) {
+    return getTenant(deps, id)
+  }
   const { tenant_key: key, status, verify, allow_shared_database: isShared } = input
   const columns: Columns = {
     db_port: 5432,

@@ -1,6 +1,7 @@
 import type { Keyring } from '../envelope.ts'
 import type { AddressPolicy } from '../lib/address.ts'
 import type { Log } from '../lib/log.ts'
+import type { Provisioner } from '../provision/provisioner.ts'
 import type { RegistryStore } from '../store.ts'
 
 /** What the service works with, in the gateway as in the command line. */
@@ -18,5 +19,7 @@ export interface AdminDeps {
   readonly isProduction: boolean
   /** Days from a tenant's archiving until it may be deleted. */
   readonly archiveGraceDays: number
+  /** Makes tenants while nobody waits; absent in the command line, which waits by itself. */
+  readonly provisioner?: Provisioner
   readonly log: Log
 }

@@ -65,7 +65,7 @@ const issuer = z.string('must be a text').transform((text, context) => {
 })
 
 /** What an operator may set, by the names of the columns; a secret by that of its column in the clear. */
-const columns = {
+export const columns = {
   name: line(200).nullable(),
   mode: oneOf(['shared', 'dedicated']),
   db_host: host,

@@ -1,3 +1,4 @@
+import { requireNoRun } from '../provision/runs.ts'
 import { requireFreeDatabase } from '../store.ts'
 import type { TenantId } from '../tenant.ts'
 import type { TenantRow } from '../tenant-row.ts'
@@ -6,7 +7,7 @@ import { changeTenant, requireExpected } from './change.ts'
 import type { AdminDeps } from './deps.ts'
 import { type PatchInput, wrongField } from './fields.ts'
 import { type TenantItem, tenantItem } from './item.ts'
-import { columnsOf, requirePasswordForMove, requireSound } from './merge.ts'
+import { columnsOf, movesDatabase, requirePasswordForMove, requireSound } from './merge.ts'
 import { requireWorking } from './probe.ts'
 import { type Columns, requireRow, versionOf } from './row.ts'
 import { statusColumns } from './status.ts'
@@ -39,6 +40,9 @@ export async function patchTenant(
   const expected = { ifMatch, basedOn: versionOf(seen) }
   const change = { actor, action: 'tenant.update', reason: input.status_reason ?? null, expected }
   const changed = await changeTenant(deps.store, id, change, async (row, client) => {
+    if (row.status === 'provisioning' && (columns.status !== undefined || movesDatabase(columns))) {
+      await requireNoRun(client, id)
+    }
     const place = movedPlace(row, columns)
     if (place !== null && !input.allow_shared_database) {
       await requireFreeDatabase(client, id, place)

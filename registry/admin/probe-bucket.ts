@@ -7,7 +7,7 @@ const IDLE_TIMEOUT_MS = 5000
 /** All calls together. */
 const DEADLINE_MS = 10_000
 /** Written and removed again. A fixed name: where it cannot be removed, tests do not pile it up. */
-const OBJECT = 'doorman-connection-test'
+export const PROBE_OBJECT = 'doorman-connection-test'
 
 /** What a storage says in refusal, by the name of its error. */
 const REFUSALS: Readonly<Record<string, readonly [ProbeStep, string]>> = {
@@ -21,7 +21,10 @@ const REFUSALS: Readonly<Record<string, readonly [ProbeStep, string]>> = {
 }
 
 /** Lists, writes and removes in a tenant's bucket, within its prefix, as the app does. */
-export async function probeBucket(place: BucketConnection, deps: AdminDeps): Promise<ProbeResult> {
+export async function probeBucket(
+  place: BucketConnection,
+  deps: Pick<AdminDeps, 'addressPolicy'>,
+): Promise<ProbeResult> {
   const startedAt = performance.now()
   const result = (ok: boolean, step: ProbeStep | null, message: string): ProbeResult => {
     return { ok, step, message, took_ms: Math.round(performance.now() - startedAt) }
@@ -50,7 +53,7 @@ export async function probeBucket(place: BucketConnection, deps: AdminDeps): Pro
       const list = new s3.ListObjectsV2Command({ ...bucket, Prefix: prefix, MaxKeys: 1 })
       await client.send(list, { abortSignal: signal })
       step = 'write'
-      const object = { ...bucket, Key: `${prefix}${OBJECT}` }
+      const object = { ...bucket, Key: `${prefix}${PROBE_OBJECT}` }
       const body = { Body: '', ContentLength: 0 }
       await client.send(new s3.PutObjectCommand({ ...object, ...body }), { abortSignal: signal })
       await client.send(new s3.DeleteObjectCommand(object), { abortSignal: signal })
@@ -64,7 +67,8 @@ export async function probeBucket(place: BucketConnection, deps: AdminDeps): Pro
   }
 }
 
-function bucketProblem(error: unknown, step: ProbeStep): [ProbeStep, string] {
+/** Step and words for what the client of the storage threw. */
+export function bucketProblem(error: unknown, step: ProbeStep): [ProbeStep, string] {
   const { name = '', $metadata } = error as {
     name?: string
     $metadata?: { httpStatusCode?: number }

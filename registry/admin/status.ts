@@ -1,4 +1,5 @@
 import { Fault } from '../lib/errors.ts'
+import { requireNoRun } from '../provision/runs.ts'
 import { mayMove, TENANT_STATUSES, type TenantId, type TenantStatus } from '../tenant.ts'
 import type { TenantRow } from '../tenant-row.ts'
 import type { Actor } from './actor.ts'
@@ -32,7 +33,10 @@ export async function setTenantStatus(
 ): Promise<TenantItem> {
   const change = { actor, action: ACTIONS[status], reason, expected }
   return tenantItem(
-    await changeTenant(store, id, change, row => statusColumns(row, status, reason)),
+    await changeTenant(store, id, change, async (row, client) => {
+      if (row.status === 'provisioning' && status !== 'provisioning') await requireNoRun(client, id)
+      return statusColumns(row, status, reason)
+    }),
   )
 }
 

@@ -1,5 +1,5 @@
 import { keyIdOf, SECRET_COLUMNS, type SecretColumn } from '../envelope.ts'
-import { rewrapHosts } from '../provision/hosts.ts'
+import { checkOtherSecrets, rewrapOtherSecrets } from '../provision/secrets.ts'
 import { rewrapSecrets, whyUnopened } from '../rewrap.ts'
 import type { Streams } from './commands.ts'
 import { seal } from './create.ts'
@@ -29,13 +29,15 @@ export async function rotateMasterKey(
   for (const { tenantKey, column, reason } of unopened) {
     error.write(`doorman: ${tenantKey}: ${column}: ${reason}\n`)
   }
-  const hosts = await rewrapHosts(session.store, keyring)
+  const others = await rewrapOtherSecrets(session.store, keyring)
+  const { hosts } = others
+  for (const { name, problem } of others.unopened) error.write(`doorman: ${name}: ${problem}\n`)
   if (hosts > 0) output.write(`${hosts} database hosts\n`)
   output.write(`${tenants} tenants now under key ${keyring.currentKeyId}\n`)
   if (!isComplete) {
     throw new CliFailure(EXIT.failure, 'tenants were changed all the while: run it again')
   }
-  return unopened.length === 0 ? EXIT.ok : EXIT.failure
+  return unopened.length + others.unopened.length === 0 ? EXIT.ok : EXIT.failure
 }
 
 /** Which keys are in use. Exit code 1 where a secret is not of the first key. */
@@ -102,7 +104,7 @@ export async function encrypt(
   return EXIT.ok
 }
 
-/** Whether each secret opens, of one tenant or of all; none is shown. Exit code 1 where one does not. */
+/** Whether each secret opens, of one tenant or of all and of the database hosts; none is shown. Exit code 1 where one does not. */
 export async function decryptCheck(
   session: Session,
   name: string | undefined,
@@ -123,6 +125,13 @@ export async function decryptCheck(
         const detail = why ?? `key ${keyIdOf(ciphertext) ?? 'of the older tool'}`
         output.write(`${word}  ${secrets.tenant_key}  ${column}  ${detail}\n`)
       }
+    }
+  }
+  if (only === null) {
+    for (const { name: of, problem, keyId } of await checkOtherSecrets(session.store, keyring)) {
+      if (problem !== null) failed += 1
+      const word = problem === null ? 'opens ' : 'FAILED'
+      output.write(`${word}  ${of}  ${problem ?? `key ${keyId ?? 'of the older tool'}`}\n`)
     }
   }
   return failed === 0 ? EXIT.ok : EXIT.failure

@@ -9,12 +9,13 @@ import { PutObjectCommand } from '@aws-sdk/client-s3'
 import pg from 'pg'
 import t from 'tap'
 import { listAudit } from '../admin/audit.ts'
+import { addDatabaseHost, hostInput } from '../admin/database-hosts.ts'
+import { readFields } from '../admin/fields.ts'
 import { setTenantStatus } from '../admin/status.ts'
 import { owner, startAdminWorld, storedPassword } from '../admin/test-kit.ts'
 import { copyOut } from '../export/copy-out.ts'
 import type { Manifest } from '../export/export.ts'
 import { makeBucketClient } from '../lib/bucket-client.ts'
-import { putHost } from '../provision/hosts.ts'
 import type { TenantId } from '../tenant.ts'
 import { type DeleteFlags, deleteTenant } from './delete.ts'
 import { edit, rotate, test } from './edit.ts'
@@ -331,13 +332,12 @@ t.test('a database is dropped only where it was made for this very tenant', asyn
   t.match(await runDelete('made', flagsOf('made')), { code: 2, err: /is no database host/ })
 
   const admin = new URL(registry.server.url('postgres'))
-  const host = { name: 'main', host: '127.0.0.1', port: registry.server.port, adminDb: 'postgres' }
-  await putHost(
-    deps.store,
-    { ...host, adminUser: decodeURIComponent(admin.username), sslMode: null },
-    decodeURIComponent(admin.password),
-    { keyring: await deps.keyring(), ca: undefined, addressPolicy: null },
-  )
+  const place = { name: 'main', host: '127.0.0.1', port: registry.server.port }
+  const role = {
+    admin_user: decodeURIComponent(admin.username),
+    admin_password: decodeURIComponent(admin.password),
+  }
+  await addDatabaseHost(deps, owner, readFields(hostInput, { ...place, ...role }))
   // Another tenant in the same database: its data would be gone too.
   const { db_name, db_user } = made
   const beside = await world.create('beside', { db_name, db_user, allow_shared_database: true })

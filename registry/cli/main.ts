@@ -111,10 +111,12 @@ function makeProgram(streams: Streams, done: (code: ExitCode) => void): Command 
     .option('--admin-email <email>', 'first user; the password is read first')
     .option('--admin-name <name>', 'its name')
     .option('--role-id <number>', 'its role, default 1', wholeNumber)
+    .option('--resume', 'go on with a run that stopped, by whomever it was begun')
     .option('--undo', 'take back what an unfinished run has made')
-    .action((key: string, flags: ProvisionFlags & { undo?: boolean }) =>
+    .action((key: string, flags: ProvisionFlags & { undo?: boolean; resume?: boolean }) =>
       act(async session => {
-        const { provisionTenant, undoTenant } = await import('./provision.ts')
+        const { provisionTenant, resumeTenant, undoTenant } = await import('./provision.ts')
+        if (flags.resume) return resumeTenant(session, key, process.env, streams)
         return flags.undo
           ? undoTenant(session, key, streams)
           : provisionTenant(session, key, flags, process.env, streams)

@@ -1,17 +1,25 @@
-import { spawn } from 'node:child_process'
-import { join } from 'node:path'
-import { z } from 'zod'
+import {
+  addDatabaseHost,
+  hostInput,
+  listDatabaseHosts,
+  removeDatabaseHost,
+} from '../admin/database-hosts.ts'
+import { readFields } from '../admin/fields.ts'
+import { newTenantId } from '../admin/idempotency.ts'
+import { provisionInput, specOf } from '../admin/provision-input.ts'
+import { accessOf } from '../admin/provisioning.ts'
 import { Fault } from '../lib/errors.ts'
-import { listHosts, putHost, removeHost } from '../provision/hosts.ts'
-import { type ProvisionDeps, provision, undoProvision } from '../provision/provision.ts'
-import { findRun, type ProvisionSpec } from '../provision/runs.ts'
-import { SSL_MODES, type TenantId } from '../tenant.ts'
+import { beginProvision } from '../provision/begin.ts'
+import { migrateByChild } from '../provision/migrate-child.ts'
+import { provision } from '../provision/provision.ts'
+import { findRun } from '../provision/runs.ts'
+import type { ProvisionSpec } from '../provision/spec.ts'
+import { TAKE_OVER_MS, type Taken, take } from '../provision/take.ts'
+import { undoProvision } from '../provision/undo.ts'
 import type { BucketFlags, Streams } from './commands.ts'
-import { bucketInput, readInput, tenantInput } from './create.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import { readSecrets } from './input.ts'
 import type { Session } from './session.ts'
-import { addUser, closeTenant, connectTenant, userInput } from './users.ts'
 import { table } from './view.ts'
 
 export interface HostFlags {
@@ -22,15 +30,6 @@ export interface HostFlags {
   readonly sslMode?: string
 }
 
-const hostInput = z.strictObject({
-  name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'must be of a-z, 0-9 and -'),
-  host: z.string().min(1),
-  port: z.int().min(1).max(65_535).default(5432),
-  adminUser: z.string().min(1),
-  adminDb: z.string().min(1).default('postgres'),
-  sslMode: z.enum(SSL_MODES).nullable().default(null),
-})
-
 /** Connects before it saves: a password that does not work is of no use later. */
 export async function addHost(
   session: Session,
@@ -38,11 +37,17 @@ export async function addHost(
   flags: HostFlags,
   streams: Streams,
 ): Promise<ExitCode> {
-  const host = readInput(hostInput, { name, ...flags })
+  const plain = {
+    ...{ name, host: flags.host, port: flags.port, admin_user: flags.adminUser },
+    ...{ admin_db: flags.adminDb, ssl_mode: flags.sslMode },
+  }
+  // Before anyone types a password in vain.
+  readFields(hostInput, { ...plain, admin_password: 'x' })
   const labels = ['Password of the admin role']
   const [password] = await readSecrets(labels, streams.input, streams.error)
-  await putHost(session.store, host, password as string, await accessOf(session))
-  streams.output.write(`databases can be made on ${name}, ${host.host}:${host.port}\n`)
+  const input = readFields(hostInput, { ...plain, admin_password: password })
+  await addDatabaseHost(session, session.actor, input, { replaces: true })
+  streams.output.write(`databases can be made on ${name}, ${input.host}:${input.port}\n`)
   return EXIT.ok
 }
 
@@ -51,10 +56,10 @@ export async function showHosts(
   flags: { json?: boolean },
   { output }: Streams,
 ): Promise<ExitCode> {
-  const hosts = await listHosts(session.store)
-  const head = ['NAME', 'HOST', 'PORT', 'ADMIN', 'SSL']
-  const rows = hosts.map(({ name, host, port, adminUser, sslMode }) => [
-    ...[name, host, String(port), adminUser, sslMode ?? '-'],
+  const hosts = await listDatabaseHosts(session)
+  const head = ['NAME', 'HOST', 'PORT', 'ADMIN', 'SSL', 'TENANTS']
+  const rows = hosts.map(({ name, host, port, admin_user, ssl_mode, tenants }) => [
+    ...[name, host, String(port), admin_user, ssl_mode ?? '-', String(tenants)],
   ])
   output.write(flags.json ? `${JSON.stringify(hosts, null, 2)}\n` : `${table(head, rows)}\n`)
   return EXIT.ok
@@ -66,9 +71,7 @@ export async function dropHost(
   name: string,
   { output }: Streams,
 ): Promise<ExitCode> {
-  if (!(await removeHost(session.store, name))) {
-    throw new CliFailure(EXIT.notFound, `there is no database host ${name}`)
-  }
+  await removeDatabaseHost(session, session.actor, name)
   output.write(`no more databases are made on ${name}\n`)
   return EXIT.ok
 }
@@ -85,11 +88,6 @@ export interface ProvisionFlags extends BucketFlags {
   readonly roleId?: number
 }
 
-/** What PostgreSQL takes without quotes: operators type these names by hand. */
-const objectName = z
-  .string()
-  .regex(/^[a-z_][a-z0-9_]{0,62}$/, 'must be of a-z, 0-9 and _, 63 at most')
-
 export async function provisionTenant(
   session: Session,
   key: string,
@@ -97,36 +95,51 @@ export async function provisionTenant(
   env: NodeJS.ProcessEnv,
   streams: Streams,
 ): Promise<ExitCode> {
-  const spec = readSpec(key, flags)
+  const plain = inputOf(key, flags)
+  const { provision: asked, bucket_name: bucket } = readFields(provisionInput, plain)
   const labels = [
-    ...(spec.admin === null ? [] : ['Password of the first user']),
-    ...(spec.bucket === null ? [] : ['Bucket access key', 'Bucket secret key']),
+    ...(asked.admin === null ? [] : ['Password of the first user']),
+    ...(bucket === undefined ? [] : ['Bucket access key', 'Bucket secret key']),
   ]
   const secrets = labels.length === 0 ? [] : await readSecrets(labels, streams.input, streams.error)
-  const [password, ...keys] = spec.admin === null ? [undefined, ...secrets] : secrets
-  if (spec.admin !== null) readInput(userInput, { ...userOf(spec, spec.admin), password })
+  const [password, ...keys] = asked.admin === null ? [undefined, ...secrets] : secrets
   const [accessKey, secretKey] = keys
-  const { store } = session
+  const { admin } = plain.provision
+  const input = readFields(provisionInput, {
+    ...plain,
+    provision: {
+      ...plain.provision,
+      ...(admin !== undefined && { admin: { ...admin, password } }),
+    },
+  })
+  const spec = specOf(input)
+  const { store, actor } = session
+  const access = await accessOf(session)
   if ((await findRun(store, spec.key)) === null && (await store.findListed(spec.key)) !== null) {
     throw new CliFailure(EXIT.exists, `tenant ${spec.key} exists already`)
   }
-  const deps: ProvisionDeps = {
-    ...(await accessOf(session)),
-    store,
-    migrate: id => migrate(id, env),
-    addAdmin: async (tenant, admin) => {
-      const client = await connectTenant(session, tenant.id)
-      try {
-        await addUser(client, readInput(userInput, { ...userOf(spec, admin), password }))
-      } finally {
-        await closeTenant(client)
-      }
-    },
-    onStep: step => streams.output.write(`${step} …\n`),
+  streams.output.write('reserve …\n')
+  const given = {
+    bucket: accessKey && secretKey ? { accessKey, secretKey } : null,
+    password: password ?? null,
   }
-  const id = await provision(deps, spec, accessKey && secretKey ? { accessKey, secretKey } : null)
-  streams.output.write(`${spec.key} ${id} is active\n`)
-  return EXIT.ok
+  await beginProvision({ ...access, store }, actor, spec, given, newTenantId(actor, null))
+  return goOn(session, spec, env, streams)
+}
+
+/** Whoever began it, here or by the API: the Registry knows what is to be done. */
+export async function resumeTenant(
+  session: Session,
+  key: string,
+  env: NodeJS.ProcessEnv,
+  streams: Streams,
+): Promise<ExitCode> {
+  const run = await findRun(session.store, key)
+  if (run === null) throw notBegun(key)
+  if (run.isUndoing) {
+    throw new Fault('CONFLICT', `${key} is being undone: provision --undo ends that`)
+  }
+  return goOn(session, run.spec, env, streams)
 }
 
 export async function undoTenant(
@@ -134,101 +147,59 @@ export async function undoTenant(
   key: string,
   { output }: Streams,
 ): Promise<ExitCode> {
-  const deps = { ...(await accessOf(session)), store: session.store }
-  if (!(await undoProvision(deps, key))) {
-    throw new CliFailure(EXIT.notFound, `${key} is not being made`)
-  }
+  const { store, actor } = session
+  const access = await accessOf(session)
+  const taken = await takeOver(session, key)
+  await undoProvision({ ...access, store }, actor, taken, new AbortController().signal)
   output.write(`${key}: all taken back\n`)
   return EXIT.ok
 }
 
-function readSpec(key: string, flags: ProvisionFlags): ProvisionSpec {
+async function goOn(
+  session: Session,
+  spec: ProvisionSpec,
+  env: NodeJS.ProcessEnv,
+  { output }: Streams,
+): Promise<ExitCode> {
+  const { store, actor } = session
+  const access = await accessOf(session)
+  const taken = await takeOver(session, spec.key)
+  const deps = {
+    ...{ ...access, store, migrate: migrateByChild(env) },
+    onStep: (step: string) => {
+      if (step !== 'reserve') output.write(`${step} …\n`)
+    },
+  }
+  const id = await provision(deps, actor, taken, new AbortController().signal)
+  output.write(`${spec.key} ${id} is active\n`)
+  return EXIT.ok
+}
+
+/** Waits for a process that was killed just now. @throws CliFailure notFound */
+async function takeOver({ store }: Session, key: string): Promise<Taken> {
+  const taken = await take(store, key, TAKE_OVER_MS)
+  if (taken === null) throw notBegun(key)
+  return taken
+}
+
+function notBegun(key: string): CliFailure {
+  return new CliFailure(EXIT.notFound, `${key} is not being made`)
+}
+
+/** As a body of the API has it. */
+function inputOf(key: string, flags: ProvisionFlags) {
   if (flags.on === undefined)
     throw new CliFailure(EXIT.usage, '--on is required (host-list shows the hosts)')
-  const standard = `tenant_${key.toLowerCase().replaceAll('-', '_')}`
-  const names = readInput(z.strictObject({ dbName: objectName, dbUser: objectName }), {
-    dbName: flags.dbName ?? standard,
-    dbUser: flags.dbUser ?? standard,
-  })
-  const db = { host: 'h', name: names.dbName, user: names.dbUser, password: 'x' }
-  const tenant = readInput(tenantInput, {
-    ...{ key, name: flags.name, mode: flags.mode },
-    db: { ...db, pool_max: flags.dbPoolMax },
-  })
-  const bucket =
-    flags.bucketName === undefined
-      ? null
-      : readInput(bucketInput, {
-          provider: flags.bucketProvider,
-          endpoint: flags.bucketEndpoint,
-          region: flags.bucketRegion,
-          name: flags.bucketName,
-          prefix: flags.bucketPrefix,
-        })
+  const { adminEmail: email, adminName: name, roleId } = flags
   return {
-    key: tenant.key,
-    name: tenant.name,
-    mode: tenant.mode,
-    host: flags.on,
-    database: names.dbName,
-    role: names.dbUser,
-    poolMax: tenant.db.pool_max,
-    bucket: bucket && {
-      provider: bucket.provider,
-      endpoint: bucket.endpoint,
-      region: bucket.region,
-      name: bucket.name,
-      prefix: bucket.prefix,
+    ...{ tenant_key: key, name: flags.name, mode: flags.mode },
+    ...{ db_name: flags.dbName, db_user: flags.dbUser, db_pool_max: flags.dbPoolMax },
+    ...{ bucket_provider: flags.bucketProvider, bucket_endpoint: flags.bucketEndpoint },
+    ...{ bucket_region: flags.bucketRegion, bucket_name: flags.bucketName },
+    bucket_prefix: flags.bucketPrefix,
+    provision: {
+      host: flags.on,
+      ...(email !== undefined && { admin: { email, name, role_id: roleId } }),
     },
-    admin:
-      flags.adminEmail === undefined
-        ? null
-        : {
-            email: flags.adminEmail.toLowerCase(),
-            name: flags.adminName ?? flags.adminEmail,
-            roleId: flags.roleId ?? 1,
-          },
   }
-}
-
-function userOf(
-  { key }: ProvisionSpec,
-  { email, name, roleId }: NonNullable<ProvisionSpec['admin']>,
-) {
-  return { key, email, name, role_id: roleId }
-}
-
-async function accessOf(session: Session) {
-  return {
-    keyring: await session.keyring(),
-    ca: session.tenantCa,
-    addressPolicy: session.addressPolicy,
-  }
-}
-
-const MIGRATE = join(import.meta.dirname, '../../migrations/tenant-migrate.ts')
-const MIGRATE_TIMEOUT_MS = 600_000
-const OUTPUT_CHARS_MAX = 2000
-
-/** The fleet's own runner, with its locks and its notes, as a process of its own. */
-function migrate(id: TenantId, env: NodeJS.ProcessEnv): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [MIGRATE, `--tenant-id=${id}`], {
-      env,
-      stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: MIGRATE_TIMEOUT_MS,
-      killSignal: 'SIGTERM',
-    })
-    let output = ''
-    const keep = (chunk: Buffer) => {
-      output = (output + chunk.toString('utf8')).slice(-OUTPUT_CHARS_MAX)
-    }
-    child.stdout.on('data', keep)
-    child.stderr.on('data', keep)
-    child.on('error', reject)
-    child.on('close', code => {
-      if (code === 0) resolve()
-      else reject(new Fault('VALIDATION_FAILED', `the migration failed: ${output.trim()}`))
-    })
-  })
 }

@@ -213,6 +213,13 @@ export const ERRORS = {
     message: 'The connection details do not work.',
     check: 'The message names the part; the database or bucket itself, as seen from the gateway.',
   },
+  PROVISIONING_FAILED: {
+    status: 502,
+    blame: 'platform',
+    message: 'A step of the making of the tenant failed.',
+    check:
+      'GET /api/admin/tenants/:id/provisioning: the step and what it failed with; then retry or undo.',
+  },
 
   // What a tenant is in.
   TENANT_SUSPENDED: {

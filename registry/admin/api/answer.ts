@@ -13,14 +13,15 @@ import type { Operation, Outcome } from './operation.ts'
 /** The envelope of DESIGN 4.1. */
 export function answer(
   reply: FastifyReply,
-  { isVersioned, status }: Operation,
-  { message, result }: Outcome,
+  operation: Operation,
+  { message, result, status = operation.status, location }: Outcome,
 ): FastifyReply {
   reply.code(status).header('content-type', 'application/json; charset=utf-8')
   setFields(reply, OWN_ANSWER_FIELDS)
   const { id, config_version: version } = Object(result) as Record<string, unknown>
-  if (isVersioned) reply.header('etag', `"${version}"`)
-  if (status === 201) reply.header('location', `/api/admin/tenants/${id}`)
+  if (operation.isVersioned && version !== undefined) reply.header('etag', `"${version}"`)
+  if (location !== undefined) reply.header('location', `/api/admin${location}`)
+  else if (status === 201) reply.header('location', `/api/admin/tenants/${id}`)
   return reply.send({ status: true, message, result })
 }
 

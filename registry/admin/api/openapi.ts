@@ -43,11 +43,16 @@ export function openApiDocument(base: string, operations: readonly Operation[]):
 }
 
 function describe(operation: Operation): Json {
-  const { name, summary, scope, query, body, result, status, isVersioned, path } = operation
+  const { name, summary, scope, query, body, result, status, isVersioned, path, accepted } =
+    operation
   const isChange = operation.method !== 'GET'
   const parameters = [
     ...(path.includes(':id')
       ? [parameter('path', 'id', { type: 'string', format: 'uuid' }, true)]
+      : []),
+    ...(path.includes(':name') ? [parameter('path', 'name', { type: 'string' }, true)] : []),
+    ...(status !== 200 && operation.method === 'POST' && path === '/tenants'
+      ? [parameter('header', 'Idempotency-Key', { type: 'string' }, false)]
       : []),
     ...(query === null ? [] : queryParameters(query)),
     ...(isVersioned && isChange && status === 200
@@ -74,6 +79,12 @@ function describe(operation: Operation): Json {
         }),
         content: { 'application/json': { schema: envelope(schemaOf(result, 'output')) } },
       },
+      ...(accepted !== undefined && {
+        202: {
+          description: 'Begun; Location says where to look.',
+          content: { 'application/json': { schema: envelope(schemaOf(accepted, 'output')) } },
+        },
+      }),
       ...failures(),
     },
   }

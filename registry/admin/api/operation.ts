@@ -17,12 +17,20 @@ export interface Call<Query, Body> {
   readonly body: Body
   /** Of If-Match. */
   readonly expected: Expected
+  /** Of Idempotency-Key. */
+  readonly idempotencyKey: string | null
+  /** Of the path, where it has :name. */
+  readonly name: string
 }
 
 /** What a handler answers, to be put into the envelope. */
 export interface Outcome {
   readonly message: string
   readonly result: unknown
+  /** Where it is not that of the operation. */
+  readonly status?: Operation['status']
+  /** Of what was made, where it is not a tenant; below /api/admin. */
+  readonly location?: string
 }
 
 /** One operation: a route and its line in the OpenAPI document, so that the two cannot differ. */
@@ -37,9 +45,13 @@ export interface Operation {
   readonly scope: Scope
   readonly query: z.ZodType | null
   readonly body: z.ZodType | null
+  /** Which one of several schemas a body is read by, so that a refusal speaks of its fields. */
+  readonly bodyFor?: (given: unknown) => z.ZodType
   readonly result: z.ZodType
   /** Of success. */
-  readonly status: 200 | 201
+  readonly status: 200 | 201 | 202
+  /** With status 202, where some requests go on after their answer. */
+  readonly accepted?: z.ZodType
   /** One tenant is answered: ETag says its version, and If-Match is heeded by what changes it. */
   readonly isVersioned: boolean
   run(call: Call<unknown, unknown>): Promise<Outcome>
@@ -53,8 +65,10 @@ interface Given<Q extends z.ZodType, B extends z.ZodType> {
   readonly scope: Scope
   readonly query?: Q
   readonly body?: B
+  readonly bodyFor?: (given: unknown) => z.ZodType
   readonly result: z.ZodType
-  readonly status?: 201
+  readonly status?: 201 | 202
+  readonly accepted?: z.ZodType
   readonly isVersioned?: boolean
   run(call: Call<z.output<Q>, z.output<B>>): Promise<Outcome>
 }

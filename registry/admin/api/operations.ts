@@ -3,6 +3,7 @@ import { listAdminKeys } from '../keys.ts'
 import { listUsage } from '../usage-list.ts'
 import { LIVE_OPERATIONS } from './live-operations.ts'
 import { type Operation, operation } from './operation.ts'
+import { PROVISIONING_OPERATIONS } from './provisioning-operations.ts'
 import { auditQuery, usageListQuery } from './queries.ts'
 import { auditPageResult, holderResult, keysResult, usagePageResult } from './results.ts'
 import { TENANT_OPERATIONS, thisMonth } from './tenant-operations.ts'
@@ -11,6 +12,7 @@ import { TENANT_OPERATIONS, thisMonth } from './tenant-operations.ts'
 export const OPERATIONS: readonly Operation[] = [
   ...TENANT_OPERATIONS,
   ...LIVE_OPERATIONS,
+  ...PROVISIONING_OPERATIONS,
   operation({
     ...{ name: 'getTenantAudit', method: 'GET', path: '/tenants/:id/audit', scope: 'read' },
     summary: 'Who did what to it, the newest first; also of a tenant that is deleted',

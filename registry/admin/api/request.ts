@@ -26,6 +26,22 @@ export function idOf(params: unknown): TenantId {
   return id
 }
 
+/** Of a database host. @throws Fault VALIDATION_FAILED */
+export function nameOf(params: unknown): string {
+  const { name } = params as { name?: unknown }
+  if (typeof name === 'string' && /^[a-z0-9][a-z0-9-]{0,62}$/.test(name)) return name
+  throw wrongField('name', 'must be of a-z, 0-9 and -, 63 at most')
+}
+
+/** With or without the quotes of draft-ietf-httpapi-idempotency-key-header. @throws Fault VALIDATION_FAILED */
+export function idempotencyKeyOf({ headers }: FastifyRequest): string | null {
+  const given = headers['idempotency-key']
+  if (given === undefined || given === '') return null
+  const [, key] = /^"?([\x21\x23-\x5b\x5d-\x7e]{1,255})"?$/.exec(String(given)) ?? []
+  if (key !== undefined) return key
+  throw wrongField('Idempotency-Key', 'must be 1 to 255 printable characters without blanks')
+}
+
 /** RFC 9110 section 13.1.1. A weak tag matches nothing there. @throws Fault VALIDATION_FAILED */
 export function expectedOf({ headers }: FastifyRequest): Expected {
   const text = headers['if-match']?.trim()

@@ -13,7 +13,15 @@ import { answer, answerFault, faultOf } from './answer.ts'
 import { openApiDocument } from './openapi.ts'
 import type { Operation } from './operation.ts'
 import { OPERATIONS } from './operations.ts'
-import { expectedOf, idOf, keyOf, queryOf, saneRequestId } from './request.ts'
+import {
+  expectedOf,
+  idempotencyKeyOf,
+  idOf,
+  keyOf,
+  nameOf,
+  queryOf,
+  saneRequestId,
+} from './request.ts'
 
 /** Where the API is on the internal listener. */
 export const ADMIN_BASE = '/api/admin'
@@ -108,8 +116,13 @@ function serve(
         // An operation without a tenant in its path does not look at it.
         id: operation.path.includes(':id') ? idOf(request.params) : ('' as never),
         query: readFields(operation.query ?? NOTHING, queryOf(request)),
-        body: readFields(operation.body ?? NOTHING, request.body ?? undefined),
+        body: readFields(
+          operation.bodyFor?.(request.body) ?? operation.body ?? NOTHING,
+          request.body ?? undefined,
+        ),
         expected: expectedOf(request),
+        idempotencyKey: idempotencyKeyOf(request),
+        name: operation.path.includes(':name') ? nameOf(request.params) : '',
       })
       return answer(reply, operation, outcome)
     },

@@ -1,15 +1,20 @@
+import { z } from 'zod'
 import type { TenantStatus } from '../../tenant.ts'
 import { createTenant } from '../create.ts'
 import { createInput, patchInput, probeInput, wrongField } from '../fields.ts'
 import { getTenant, listTenants } from '../list.ts'
 import { patchTenant } from '../patch.ts'
 import { testConnection } from '../probe.ts'
+import { provisionInput } from '../provision-input.ts'
+import { provisionTenant } from '../provisioning.ts'
 import { removeTenant } from '../remove.ts'
 import { rotateCredentials } from '../rotate.ts'
 import { revokeTenantSessions } from '../sessions.ts'
 import { setTenantStatus, unarchiveTenant } from '../status.ts'
 import { usageOf } from '../usage.ts'
 import { type Operation, operation } from './operation.ts'
+import { provisioningPath } from './provisioning-operations.ts'
+import { acceptedResult } from './provisioning-results.ts'
 import { listQuery, reasonBody, removeBody, removeQuery, usageQuery } from './queries.ts'
 import {
   connectionResult,
@@ -33,14 +38,21 @@ export const TENANT_OPERATIONS: readonly Operation[] = [
   }),
   operation({
     ...{ name: 'createTenant', method: 'POST', path: '/tenants', scope: 'operate' },
-    summary: 'Register a tenant whose database exists; its details are tested first',
-    body: createInput,
+    summary:
+      'Register a tenant whose database exists, its details being tested first; or, with provision, make it',
+    body: z.union([createInput, provisionInput]),
+    bodyFor: given => (Object(given).provision === undefined ? createInput : provisionInput),
     result: tenantResult,
-    ...{ status: 201, isVersioned: true },
-    run: async ({ deps, actor, body }) => ({
-      message: 'Tenant created.',
-      result: await createTenant(deps, actor, body),
-    }),
+    ...{ status: 201, accepted: acceptedResult, isVersioned: true },
+    run: async ({ deps, actor, body, idempotencyKey }) => {
+      if (!('provision' in body)) {
+        const result = await createTenant(deps, actor, body, idempotencyKey)
+        return { message: 'Tenant created.', result }
+      }
+      const result = await provisionTenant(deps, actor, body, idempotencyKey)
+      const location = provisioningPath(result.tenant_id)
+      return { message: 'The tenant is being made.', result, status: 202, location }
+    },
   }),
   operation({
     ...{ name: 'getTenant', method: 'GET', path: '/tenants/:id', scope: 'read' },
