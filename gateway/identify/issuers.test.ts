@@ -253,6 +253,14 @@ t.test('tokens of tenants’ own issuers', async t => {
     }
   })
 
+  t.test('last no longer than a revoked one would be kept', async t => {
+    const until = (days: number) => ({ exp: nowS + days * 86_400 })
+    t.equal(await code(signToken(rsa, { ...claimsOf(acme), ...until(30) })), 'nothing thrown')
+    t.equal(await code(signToken(rsa, { ...claimsOf(acme), ...until(32) })), 'TOKEN_INVALID')
+    const ours = signToken(ec, { ...platformClaims, ...until(365) })
+    t.equal(await code(ours), 'nothing thrown', 'the platform’s own provider is the operator’s')
+  })
+
   t.test('are verified by their own keys alone', async t => {
     t.equal(await code(signToken(ed, { ...claimsOf(acme) })), 'TOKEN_INVALID')
     t.equal(await code(signToken(rsa, { ...claimsOf(globex) })), 'TOKEN_INVALID')
