@@ -3,11 +3,14 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { ADMIN_BASE, makeAdminApp } from '../registry/admin/api/server.ts'
 import { Authenticator } from '../registry/admin/authenticate.ts'
 import type { AdminDeps } from '../registry/admin/deps.ts'
+import { MigrationStreams } from '../registry/admin/migration-streams.ts'
 import { settleRotations } from '../registry/admin/rotation-record.ts'
 import { Keyring } from '../registry/envelope.ts'
 import { checkMasterKey } from '../registry/key-check.ts'
 import { readCa } from '../registry/lib/ca.ts'
 import type { Log } from '../registry/lib/log.ts'
+import { RunLauncher } from '../registry/migrate/launcher.ts'
+import { runnerEnv } from '../registry/migrate/runner-process.ts'
 import { migrateByChild } from '../registry/provision/migrate-child.ts'
 import { Provisioner } from '../registry/provision/provisioner.ts'
 import { RegistryStore } from '../registry/store.ts'
@@ -17,6 +20,8 @@ import type { GatewayConfig } from './config.ts'
 export interface Admin {
   /** True where the request was taken. */
   take(req: IncomingMessage, res: ServerResponse): boolean
+  /** At the begin of a drain: runs of migrations are asked to stop in order, event streams end. */
+  drain(): void
   close(): Promise<void>
 }
 
@@ -27,12 +32,14 @@ const CONNECT_TIMEOUT_MS = 3000
 const SETTLE_MS = 60_000
 /** For a step of a tenant that is being made, at the end of the process. */
 const STOP_MS = 1000
+/** What a run that stops in order gets at the very end, after the drain; then it goes on without this process. */
+const RUN_END_MS = 500
 
 /**
  * The admin API with a Registry pool of its own, so that neither it nor the data plane waits for the other.
  * The Registry need not be there yet: each call says so by itself.
  *
- * @param env of processes that it starts
+ * @param env of this process, for those that it starts; secrets are handed on by it and by no argument
  */
 export async function openAdmin(
   config: GatewayConfig,
@@ -51,6 +58,8 @@ export async function openAdmin(
   })
   const provisioner = new Provisioner(migrateByChild(env), log)
   const isProduction = config.NODE_ENV === 'production'
+  const launcher = new RunLauncher({ store, env: runnerEnv(env), log })
+  const streams = new MigrationStreams()
   const deps: AdminDeps = {
     store,
     keyring: makeKeyring(config, store),
@@ -61,6 +70,7 @@ export async function openAdmin(
     archiveGraceDays: config.ARCHIVE_GRACE_DAYS,
     provisioner,
     log,
+    migrations: { launcher, streams },
   }
   if (config.ADMIN_API_KEY === undefined) {
     log.warn('ADMIN_API_KEY is not set: the admin API answers to named keys alone')
@@ -71,6 +81,10 @@ export async function openAdmin(
     settleRotations(deps).catch(error => log.debug({ err: error }, 'rotations not looked at'))
   }, SETTLE_MS)
   settling.unref()
+  const drain = () => {
+    launcher.drain()
+    streams.close()
+  }
   return {
     take(req, res) {
       const path = req.url?.split('?', 1)[0] ?? ''
@@ -78,8 +92,11 @@ export async function openAdmin(
       app.routing(req, res)
       return true
     },
+    drain,
     async close() {
       clearInterval(settling)
+      drain()
+      await launcher.close(RUN_END_MS)
       await app.close()
       // A step that hangs in a server's answer is left to whoever goes on with the run.
       await Promise.race([provisioner.close(), delay(STOP_MS, null, { ref: false })])

@@ -39,13 +39,14 @@ function environment(): NodeJS.ProcessEnv {
 
 async function runAlone(config: GatewayConfig, log: Log): Promise<void> {
   const gateway = await startGateway(config, log, { onFatal })
+  const admin = await openAdmin(config, log, process.env)
   const internal = await startInternal(
     {
       contentType: gateway.metrics.contentType,
       metrics: () => gateway.metrics.metrics(),
       whyNotReady: gateway.whyNotReady,
     },
-    await openAdmin(config, log, process.env),
+    admin,
     config.ADMIN_PORT,
     config.ADMIN_HOST,
   )
@@ -56,6 +57,7 @@ async function runAlone(config: GatewayConfig, log: Log): Promise<void> {
   }
   // The supervisor's deadline is a second later: what is left to do after the drain fits into it.
   onTermination(log, config.DRAIN_TIMEOUT_MS, async () => {
+    admin.drain()
     await gateway.stop(Math.max(0, config.DRAIN_TIMEOUT_MS - 1000), {
       noticeMs: config.DRAIN_NOTICE_MS,
       idleGraceMs: IDLE_GRACE_MS,
@@ -73,15 +75,12 @@ async function runPrimary(config: GatewayConfig, log: Log): Promise<void> {
     log,
     onFatal,
   })
-  const internal = await startInternal(
-    primary,
-    await openAdmin(config, log, process.env),
-    config.ADMIN_PORT,
-    config.ADMIN_HOST,
-  )
+  const admin = await openAdmin(config, log, process.env)
+  const internal = await startInternal(primary, admin, config.ADMIN_PORT, config.ADMIN_HOST)
   let isStopping = false
   onTermination(log, config.DRAIN_TIMEOUT_MS, async () => {
     isStopping = true
+    admin.drain()
     await primary.stop()
     await internal.close()
   })

@@ -9,10 +9,13 @@ import { lockFleet } from './fleet-lock.ts'
 import { watchLaggards } from './laggards.ts'
 import type { Options } from './options.ts'
 import { planFleet, renderPlan } from './plan.ts'
+import { recordRun, takeOverRun } from './recorded-run.ts'
 import { jsonReport, textReport } from './report.ts'
 import { RETRIES } from './retry.ts'
+import { optionsOfRun } from './run-options.ts'
+import type { RunRecord } from './run-record.ts'
 import { migrateDown } from './runner.ts'
-import { selectTenants } from './select-tenants.ts'
+import { selectByIds, selectTenants } from './select-tenants.ts'
 import { readStatus, renderStatus, statusForJson } from './status.ts'
 import { type DatabaseAccess, reasonOf } from './tenant-database.ts'
 import { verifyFleet } from './verify.ts'
@@ -39,19 +42,51 @@ export interface Terminal {
 /** For scripts; USAGE tells them. */
 const EXIT = { none: 0, some: 1, usage: 2, all: 3, stopped: 4 } as const
 
+/** A run of the admin API ends by then, in order: nobody looks at it. */
+const LAUNCHED_MS_MAX = 24 * 3_600_000
+
 /** @returns the exit code */
 export async function runCommand(context: CommandContext): Promise<number> {
   const { options } = context
-  const files = upTo(
-    await readMigrations(context.directory),
-    options.to === '0000' ? null : options.to,
-  )
-  const target = files.at(-1)?.version ?? null
+  if (options.runId !== null) return launched(context, options.runId)
+  const target = await targetOf(context)
   if (options.command === 'status') return status(context, target)
   if (options.command === 'verify') return verify(context, target)
   if (options.isPlan) return plan(context, target)
   if (options.command === 'down') return down(context)
   return fleet(context, target)
+}
+
+/** The version that a command leads to; null: there are no migrations. */
+async function targetOf({ directory, options }: CommandContext): Promise<string | null> {
+  const files = await readMigrations(directory)
+  return upTo(files, options.to === '0000' ? null : options.to).at(-1)?.version ?? null
+}
+
+/** A run of the admin API. Its row is taken first, so that whatever fails from here on is told there. */
+async function launched(context: CommandContext, runId: string): Promise<number> {
+  const { store } = context
+  const result = await takeOverRun(store, runId, async (record, claimed) => {
+    const options = optionsOfRun(claimed.options)
+    const signal = AbortSignal.any([context.signal, AbortSignal.timeout(LAUNCHED_MS_MAX)])
+    const own: CommandContext = { ...context, options, signal }
+    const lock = await lockFleet(context.registry, false)
+    try {
+      await store.pruneMigrations()
+      const target = await targetOf(own)
+      const { selection } = claimed
+      const tenants =
+        selection === null
+          ? await selectTenants(store, options, target)
+          : await selectByIds(store, selection)
+      return await runOver(own, tenants, target, { record })
+    } finally {
+      await lock.release()
+    }
+  })
+  if (result !== null) return exitCodeOf(result)
+  context.terminal.err(`run ${runId} does not wait for a runner\n`)
+  return EXIT.usage
 }
 
 async function fleet(context: CommandContext, target: string | null): Promise<number> {
@@ -64,8 +99,14 @@ async function fleet(context: CommandContext, target: string | null): Promise<nu
     }
     await store.pruneMigrations()
     if (options.isWatching) return await watch(context, target)
-    const tenants = await selectTenants(store, options, target)
-    return exitCodeOf(await runOver(context, tenants, target))
+    if (options.command !== 'migrate') {
+      const tenants = await selectTenants(store, options, target)
+      return exitCodeOf(await runOver(context, tenants, target))
+    }
+    const result = await recordRun(store, options, async record =>
+      runOver(context, await selectTenants(store, options, target), target, { record }),
+    )
+    return exitCodeOf(result)
   } finally {
     await lock.release()
   }
@@ -74,7 +115,10 @@ async function fleet(context: CommandContext, target: string | null): Promise<nu
 async function watch(context: CommandContext, target: string | null): Promise<number> {
   await watchLaggards({
     findLaggards: () => selectTenants(context.store, context.options, target),
-    run: (tenants, onDone) => runOver(context, tenants, target, onDone),
+    run: (tenants, onDone) =>
+      recordRun(context.store, context.options, record =>
+        runOver(context, tenants, target, { record, onDone }),
+      ),
     onError: error => context.terminal.err(`doorman: ${reasonOf(error)}\n`),
     signal: context.signal,
   })
@@ -94,20 +138,27 @@ async function down(context: CommandContext): Promise<number> {
     context.terminal.err(`not confirmed: --confirm ${tenant.key}\n`)
     return EXIT.usage
   }
-  const result = await runOver(context, tenants, options.to, () => {}, {
+  const result = await runOver(context, tenants, options.to, {
     run: one => migrateDown({ ...one, to: options.to as string }),
   })
   return exitCodeOf(result)
+}
+
+interface Over extends Pick<FleetOptions, 'run'> {
+  readonly record?: RunRecord
+  readonly onDone?: FleetOptions['onDone']
 }
 
 async function runOver(
   context: CommandContext,
   tenants: readonly ListedTenant[],
   target: string | null,
-  onDone: FleetOptions['onDone'] = () => {},
-  changes: Partial<FleetOptions> = {},
+  { record, onDone, ...changes }: Over = {},
 ): Promise<FleetResult> {
-  const { options, signal } = context
+  const { options } = context
+  const signals = record === undefined ? [] : [record.signal]
+  const signal = AbortSignal.any([context.signal, ...signals])
+  await record?.selected(tenants, target)
   const report = options.isJson ? jsonReport(context.terminal.out) : textReport(context.terminal)
   report.start(tenants.length, target)
   const { to, expect } = options
@@ -119,10 +170,15 @@ async function runOver(
     ...(options.command === 'baseline' && {
       run: one => baseline({ ...one, to: to as string, expect }),
     }),
-    onWave: report.wave,
+    ...(record !== undefined && { runId: record.id }),
+    onWave(wave) {
+      report.wave(wave)
+      record?.wave(wave)
+    },
     onDone(outcome) {
       report.done(outcome)
-      onDone(outcome)
+      record?.done(outcome)
+      onDone?.(outcome)
     },
     ...changes,
   })

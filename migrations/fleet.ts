@@ -6,7 +6,7 @@ import { overFleet, PACE, type Pace } from './over-fleet.ts'
 import { type NoteStore, Recorder } from './recorder.ts'
 import { RETRIES, type Retries, withRetries } from './retry.ts'
 import { type MigrateOptions, type MigrateResult, migrate } from './runner.ts'
-import { type DatabaseAccess, reasonOf, sessionOf } from './tenant-database.ts'
+import { codeOf, type DatabaseAccess, reasonOf, sessionOf } from './tenant-database.ts'
 import { type FailureLimit, isOver, planWaves, type Wave } from './waves.ts'
 
 export interface FleetOptions extends DatabaseAccess {
@@ -25,6 +25,8 @@ export interface FleetOptions extends DatabaseAccess {
   readonly canaries?: number
   /** More failures stop the run; null: none do. */
   readonly maxFailures?: FailureLimit | null
+  /** Row of this run in the Registry; absent: it has none. */
+  readonly runId?: string
   readonly onWave?: (wave: Wave) => void
   readonly onDone: (outcome: TenantOutcome) => void
 }
@@ -115,9 +117,15 @@ async function migrateTenant(
     applied: run?.applied.length ?? 0,
     durationMs: Math.round(performance.now() - startedMs),
   })
-  const tell = (state: MigrationWord, version: string | null, outcome: TenantOutcome | null) =>
+  const tell = (
+    state: MigrationWord,
+    version: string | null,
+    outcome: TenantOutcome | null,
+    code: string | null = null,
+  ) =>
     recorder.note({
-      ...{ id: listed.id, version, state, attempts, startedAt },
+      ...{ id: listed.id, version, state, attempts, startedAt, code },
+      runId: options.runId ?? null,
       error: state === 'failed' ? (outcome?.note ?? null) : null,
       applied: outcome?.applied ?? 0,
       durationMs: outcome?.durationMs ?? null,
@@ -126,7 +134,7 @@ async function migrateTenant(
   if (listed.status === 'archived') return done('skipped', 'archived')
   if (tenant === null) {
     const outcome = done('failed', listed.problem)
-    tell('failed', null, outcome)
+    tell('failed', null, outcome, 'TENANT_CONFIG_INVALID')
     return outcome
   }
   tell('running', null, null)
@@ -142,7 +150,7 @@ async function migrateTenant(
   } catch (error) {
     const outcome = done('failed', reasonOf(error))
     const reached = error instanceof MigrationError ? error.reached : undefined
-    tell('failed', reached ?? null, outcome)
+    tell('failed', reached ?? null, outcome, codeOf(error))
     // Files before the one that failed stay applied.
     if (reached !== undefined && reached !== tenant.schemaVersion) {
       recorder.version(tenant.id, reached)

@@ -33,6 +33,7 @@ How:
   --rate N/min         starts that many a minute at most
   --watch              goes on: works through laggards until it is told to stop
   --if-idle            does nothing where another run is under way
+  --run-id UUID        takes over a run that the admin API has noted in the Registry
   --directory DIR      folder of the migrations
   --json               a JSON object per line
   --help               this text
@@ -65,6 +66,8 @@ export interface Options {
   readonly retries: number
   readonly isWatching: boolean
   readonly ifIdle: boolean
+  /** Of a run that the admin API began; its options are in the Registry. */
+  readonly runId: string | null
   readonly directory: string | null
   readonly isJson: boolean
   readonly reference: string | null
@@ -90,7 +93,14 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
       ...{ to: text, concurrency: text, 'per-host': text, canary: text, 'max-failures': text },
       ...{ retries: text, rate: text, directory: text, reference: text, 'reference-file': text },
       ...{ save: text, expect: text, confirm: text, laggards: flag, plan: flag, watch: flag },
-      ...{ 'if-idle': flag, json: flag, registry: flag, down: flag, 'no-transaction': flag },
+      ...{
+        'run-id': text,
+        'if-idle': flag,
+        json: flag,
+        registry: flag,
+        down: flag,
+        'no-transaction': flag,
+      },
       help: { ...flag, short: 'h' },
     },
   })
@@ -135,6 +145,7 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
     maxFailures: limitOf(values['max-failures']),
     retries: whole('retries', values.retries, 0, 100, 3),
     ...{ isWatching: values.watch, ifIdle: values['if-idle'], isJson: values.json },
+    runId: runIdOf(values),
     directory: values.directory ?? null,
     reference: values.reference ?? null,
     referenceFile: values['reference-file'] ?? null,
@@ -149,6 +160,7 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
 /** Options that one command alone has. */
 const OWNERS = {
   ...{ plan: 'migrate', canary: 'migrate', watch: 'migrate', 'if-idle': 'migrate' },
+  'run-id': 'migrate',
   ...{ reference: 'verify', 'reference-file': 'verify', save: 'verify' },
   ...{ expect: 'baseline', confirm: 'down' },
   ...{ registry: 'new', down: 'new', 'no-transaction': 'new' },
@@ -179,6 +191,16 @@ function whole(
     throw new Error(`--${option} must be a whole number from ${min} to ${max}`)
   }
   return value
+}
+
+/** Alone, but for the folder: what else it is to do stands in the Registry. */
+function runIdOf({ 'run-id': id, ...others }: Readonly<Record<string, unknown>>): string | null {
+  if (id === undefined) return null
+  const other = Object.entries(others).find(
+    ([name, value]) => name !== 'directory' && value !== undefined && value !== false,
+  )
+  if (other !== undefined) throw new Error(`--run-id has no other options: --${other[0]}`)
+  return required(parseTenantId(id), '--run-id is not a UUID')
 }
 
 function limitOf(text: string | undefined): FailureLimit | null {

@@ -29,3 +29,14 @@ export async function selectTenants(
   }
   return chosen
 }
+
+/** Those of `ids` that are there; so many that one look-up for each would take long. */
+export async function selectByIds(
+  store: Pick<RegistryStore, 'list'>,
+  ids: readonly string[],
+): Promise<readonly ListedTenant[]> {
+  const wanted = new Set(ids)
+  const chosen: ListedTenant[] = []
+  for await (const listed of store.list()) if (wanted.has(listed.id)) chosen.push(listed)
+  return chosen
+}

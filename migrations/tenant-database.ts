@@ -5,6 +5,7 @@ import { Fault } from '../registry/lib/errors.ts'
 import { messageForLog } from '../registry/lib/log-error.ts'
 import { sslOptions } from '../registry/lib/pg.ts'
 import type { Tenant } from '../registry/tenant.ts'
+import { MigrationError } from './files.ts'
 import type { SessionOptions } from './session.ts'
 
 /** What opens the tenants' databases. */
@@ -36,4 +37,17 @@ export function reasonOf(error: unknown): string {
   const text = own instanceof Fault ? own.reason : messageForLog(own)
   const line = text.replace(/\s+/g, ' ').trim()
   return line === '' ? 'failed without a reason' : line.slice(0, REASON_CHARS_MAX)
+}
+
+const CAUSES_MAX = 5
+
+/** SQLSTATE or errno of what failed, the code of a fault, or a word of the runner's own, to be sorted and searched by. */
+export function codeOf(error: unknown): string {
+  for (let cause = error, depth = 0; cause instanceof Error && depth < CAUSES_MAX; depth++) {
+    const { code } = cause as { code?: unknown }
+    if (typeof code === 'string' && /^[A-Z0-9_]{2,40}$/.test(code)) return code
+    if (/^no connection to PostgreSQL within/.test(cause.message)) return 'CONNECT_TIMEOUT'
+    cause = cause instanceof AggregateError ? cause.errors[0] : cause.cause
+  }
+  return error instanceof MigrationError ? 'MIGRATION_REFUSED' : 'UNKNOWN'
 }

@@ -20,6 +20,8 @@ runMain(main)
 
 /** `npm run db:tenant-migrate`. */
 async function main(): Promise<void> {
+  // Whoever reads may leave: `| head`, or the gateway that started it. No run ends half-way for that.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
   const options = readArguments()
   if (options === null) return
   if (options.command === 'new') return makeNew(options)

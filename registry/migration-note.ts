@@ -15,6 +15,10 @@ export interface MigrationNote {
   readonly applied: number
   readonly startedAt: Date
   readonly durationMs: number | null
+  /** Of the row in migration_runs; null: none. */
+  readonly runId: string | null
+  /** Of the error: SQLSTATE, errno, or a word of the runner. */
+  readonly code: string | null
 }
 
 /** A tenant as the fleet's status shows it. */

@@ -158,19 +158,29 @@ export const SET_SCHEMA_VERSIONS = `
  */
 export const NOTE_MIGRATIONS = `
   INSERT INTO tenant_migrations AS present
-    (tenant_id, version, state, error, attempts, applied, started_at, duration_ms)
+    (tenant_id, version, state, error, attempts, applied, started_at, duration_ms, run_id)
   SELECT new.* FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::int[],
-    $7::timestamptz[], $8::int[])
-    AS new (tenant_id, version, state, error, attempts, applied, started_at, duration_ms)
+    $7::timestamptz[], $8::int[], $9::uuid[])
+    AS new (tenant_id, version, state, error, attempts, applied, started_at, duration_ms, run_id)
   WHERE EXISTS (SELECT FROM tenants WHERE tenants.id = new.tenant_id)
   ORDER BY tenant_id
   ON CONFLICT (tenant_id) DO UPDATE SET state = excluded.state, error = excluded.error,
     version = CASE WHEN excluded.state = 'ok' THEN excluded.version
       ELSE coalesce(excluded.version, present.version) END,
     attempts = excluded.attempts, applied = excluded.applied, started_at = excluded.started_at,
-    duration_ms = excluded.duration_ms, updated_at = now()
+    duration_ms = excluded.duration_ms, run_id = excluded.run_id, updated_at = now()
   WHERE excluded.applied > 0 OR excluded.state <> 'ok'
     OR (present.state, present.version) IS DISTINCT FROM (excluded.state, excluded.version)`
+
+/** Of those notes what failed, kept for as long as its run is; a batch that is written again adds nothing. */
+export const ADD_MIGRATION_FAILURES = `
+  INSERT INTO migration_failures (run_id, tenant_id, version, code, error, attempts)
+  SELECT run_id, tenant_id, version, coalesce(code, 'UNKNOWN'), coalesce(error, ''), attempts
+  FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int[])
+    AS new (run_id, tenant_id, version, state, code, error, attempts)
+  WHERE state = 'failed' AND EXISTS (SELECT FROM migration_runs WHERE id = new.run_id)
+  ORDER BY tenant_id
+  ON CONFLICT (run_id, tenant_id) DO NOTHING`
 
 /** Status of the fleet, one page. $1 after which key. */
 export const LIST_MIGRATIONS = `

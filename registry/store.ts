@@ -387,9 +387,17 @@ export class RegistryStore {
   /** Notes of the fleet runner. They move no version, and go unnoticed by gateways. */
   async noteMigrations(notes: readonly MigrationNote[]): Promise<void> {
     const column = <K extends keyof MigrationNote>(name: K) => notes.map(note => note[name])
+    // First, so that no note tells of a failure that its run does not have.
+    if (notes.some(({ state, runId }) => state === 'failed' && runId !== null)) {
+      await this.#query(sql.ADD_MIGRATION_FAILURES, [
+        ...[column('runId'), column('id'), column('version'), column('state'), column('code')],
+        ...[column('error'), column('attempts')],
+      ])
+    }
     await this.#query(sql.NOTE_MIGRATIONS, [
       ...[column('id'), column('version'), column('state'), column('error')],
       ...[column('attempts'), column('applied'), column('startedAt'), column('durationMs')],
+      column('runId'),
     ])
   }
 

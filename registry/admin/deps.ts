@@ -1,8 +1,10 @@
 import type { Keyring } from '../envelope.ts'
 import type { AddressPolicy } from '../lib/address.ts'
 import type { Log } from '../lib/log.ts'
+import type { RunLauncher } from '../migrate/launcher.ts'
 import type { Provisioner } from '../provision/provisioner.ts'
 import type { RegistryStore } from '../store.ts'
+import type { MigrationStreams } from './migration-streams.ts'
 
 /** What the service works with, in the gateway as in the command line. */
 export interface AdminDeps {
@@ -22,4 +24,6 @@ export interface AdminDeps {
   /** Makes tenants while nobody waits; absent in the command line, which waits by itself. */
   readonly provisioner?: Provisioner
   readonly log: Log
+  /** Of the fleet's migrations; absent where none are begun, as in the command line. */
+  readonly migrations?: { readonly launcher: RunLauncher; readonly streams: MigrationStreams }
 }

@@ -1,4 +1,3 @@
-import { userInfo } from 'node:os'
 import { z } from 'zod'
 import type { Actor } from '../admin/actor.ts'
 import type { AdminDeps } from '../admin/deps.ts'
@@ -9,6 +8,7 @@ import { readPem } from '../lib/ca.ts'
 import { int, list, parsed, readEnv, url } from '../lib/env.ts'
 import { Fault } from '../lib/errors.ts'
 import { makeLog } from '../lib/log.ts'
+import { userName } from '../lib/user-name.ts'
 import { type ListedTenant, RegistryStore } from '../store.ts'
 import type { Tenant, TenantId } from '../tenant.ts'
 import { CliFailure, EXIT } from './failure.ts'
@@ -97,13 +97,4 @@ export async function findTenant(session: Session, name: string): Promise<Tenant
   const { tenant, problem } = await findListed(session, name)
   if (tenant === null) throw new Fault('TENANT_CONFIG_INVALID', String(problem))
   return tenant
-}
-
-/** A container's user may have no name. */
-function userName(): string {
-  try {
-    return userInfo().username
-  } catch {
-    return `uid ${process.getuid?.() ?? 'unknown'}`
-  }
 }

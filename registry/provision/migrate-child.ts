@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { Fault } from '../lib/errors.ts'
-import { SECRET_NAMES } from '../lib/secret-sources.ts'
+import { runnerEnv } from '../migrate/runner-process.ts'
 import type { TenantId } from '../tenant.ts'
 
 const MIGRATE = join(import.meta.dirname, '../../migrations/tenant-migrate.ts')
@@ -9,11 +9,6 @@ const TIMEOUT_MS = 600_000
 /** Between the signal that lets it finish a migration, and the one that does not. */
 const KILL_MS = 10_000
 const OUTPUT_CHARS_MAX = 2000
-
-/** What the fleet's runner needs of the secrets; the others stay here. */
-const NEEDED: readonly string[] = [
-  ...['TENANT_REGISTRY_DB_URL', 'MASTER_ENCRYPTION_KEY', 'MASTER_ENCRYPTION_KEY_PREVIOUS'],
-]
 
 /**
  * The fleet's own runner, with its locks and its notes, as a process of its own: this layer imports nothing of
@@ -24,7 +19,7 @@ const NEEDED: readonly string[] = [
 export function migrateByChild(
   env: NodeJS.ProcessEnv,
 ): (id: TenantId, signal: AbortSignal) => Promise<void> {
-  const own = environmentOf(env)
+  const own = runnerEnv(env)
   return (id, signal) =>
     new Promise((resolve, reject) => {
       const child = spawn(process.execPath, [MIGRATE, `--tenant-id=${id}`], {
@@ -61,11 +56,4 @@ export function migrateByChild(
       })
       if (signal.aborted) stop()
     })
-}
-
-function environmentOf(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  const others = SECRET_NAMES.filter(name => !NEEDED.includes(name))
-  const isOther = (name: string) =>
-    others.some(one => name === one || name === `${one}_FILE` || name === `${one}_COMMAND`)
-  return Object.fromEntries(Object.entries(env).filter(([name]) => !isOther(name)))
 }

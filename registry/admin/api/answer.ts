@@ -8,14 +8,16 @@ import {
   toFault,
 } from '../../lib/errors.ts'
 import { messageForLog } from '../../lib/log-error.ts'
-import type { Operation, Outcome } from './operation.ts'
+import type { Operation, Outcome, StreamOutcome } from './operation.ts'
 
 /** The envelope of DESIGN 4.1. */
 export function answer(
   reply: FastifyReply,
   operation: Operation,
-  { message, result, status = operation.status, location }: Outcome,
+  outcome: Outcome | StreamOutcome,
 ): FastifyReply {
+  if ('events' in outcome) return answerStream(reply, outcome)
+  const { message, result, status = operation.status, location } = outcome
   reply.code(status).header('content-type', 'application/json; charset=utf-8')
   setFields(reply, OWN_ANSWER_FIELDS)
   const { id, config_version: version } = Object(result) as Record<string, unknown>
@@ -23,6 +25,15 @@ export function answer(
   if (location !== undefined) reply.header('location', `/api/admin${location}`)
   else if (status === 201) reply.header('location', `/api/admin/tenants/${id}`)
   return reply.send({ status: true, message, result })
+}
+
+/** WHATWG HTML section 9.2: a client does not come again after 204. */
+function answerStream(reply: FastifyReply, { events }: StreamOutcome): FastifyReply {
+  setFields(reply, OWN_ANSWER_FIELDS)
+  if (events === null) return reply.code(204).send()
+  // nginx keeps events back without it.
+  reply.header('x-accel-buffering', 'no').header('content-type', 'text/event-stream')
+  return reply.code(200).send(events)
 }
 
 export function answerFault(

@@ -55,6 +55,9 @@ function describe(operation: Operation): Json {
       ? [parameter('header', 'Idempotency-Key', { type: 'string' }, false)]
       : []),
     ...(query === null ? [] : queryParameters(query)),
+    ...(operation.isStream
+      ? [parameter('header', 'Last-Event-ID', { type: 'string' }, false)]
+      : []),
     ...(isVersioned && isChange && status === 200
       ? [parameter('header', 'If-Match', { type: 'string' }, false)]
       : []),
@@ -77,7 +80,9 @@ function describe(operation: Operation): Json {
         ...(isVersioned && {
           headers: { ETag: { description: 'config_version', schema: { type: 'string' } } },
         }),
-        content: { 'application/json': { schema: envelope(schemaOf(result, 'output')) } },
+        content: operation.isStream
+          ? { 'text/event-stream': { schema: schemaOf(result, 'output') } }
+          : { 'application/json': { schema: envelope(schemaOf(result, 'output')) } },
       },
       ...(accepted !== undefined && {
         202: {

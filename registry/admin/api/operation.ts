@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream'
 import type { z } from 'zod'
 import type { GatewayQuestions } from '../../live/questions.ts'
 import type { TenantId } from '../../tenant.ts'
@@ -21,6 +22,10 @@ export interface Call<Query, Body> {
   readonly idempotencyKey: string | null
   /** Of the path, where it has :name. */
   readonly name: string
+  /** Of Last-Event-ID, as it came. */
+  readonly lastEventId: string | null
+  /** Aborted when the answer has ended, or its client has left. */
+  readonly gone: AbortSignal
 }
 
 /** What a handler answers, to be put into the envelope. */
@@ -31,6 +36,11 @@ export interface Outcome {
   readonly status?: Operation['status']
   /** Of what was made, where it is not a tenant; below /api/admin. */
   readonly location?: string
+}
+
+/** Server-sent events in place of an envelope; null: there are no more (204, at which a client does not come again). */
+export interface StreamOutcome {
+  readonly events: Readable | null
 }
 
 /** One operation: a route and its line in the OpenAPI document, so that the two cannot differ. */
@@ -52,9 +62,11 @@ export interface Operation {
   readonly status: 200 | 201 | 202
   /** With status 202, where some requests go on after their answer. */
   readonly accepted?: z.ZodType
+  /** Its answer is a stream of events, `result` what each tells. */
+  readonly isStream: boolean
   /** One tenant is answered: ETag says its version, and If-Match is heeded by what changes it. */
   readonly isVersioned: boolean
-  run(call: Call<unknown, unknown>): Promise<Outcome>
+  run(call: Call<unknown, unknown>): Promise<Outcome | StreamOutcome>
 }
 
 interface Given<Q extends z.ZodType, B extends z.ZodType> {
@@ -69,8 +81,9 @@ interface Given<Q extends z.ZodType, B extends z.ZodType> {
   readonly result: z.ZodType
   readonly status?: 201 | 202
   readonly accepted?: z.ZodType
+  readonly isStream?: boolean
   readonly isVersioned?: boolean
-  run(call: Call<z.output<Q>, z.output<B>>): Promise<Outcome>
+  run(call: Call<z.output<Q>, z.output<B>>): Promise<Outcome | StreamOutcome>
 }
 
 /** Types the handler by its schemas. */
@@ -79,6 +92,7 @@ export function operation<Q extends z.ZodType, B extends z.ZodType>(given: Given
     query: null,
     body: null,
     status: 200,
+    isStream: false,
     isVersioned: false,
     ...given,
     // The server hands over what these very schemas made.

@@ -2,6 +2,7 @@ import { listAudit } from '../audit.ts'
 import { listAdminKeys } from '../keys.ts'
 import { listUsage } from '../usage-list.ts'
 import { LIVE_OPERATIONS } from './live-operations.ts'
+import { MIGRATION_OPERATIONS } from './migration-operations.ts'
 import { type Operation, operation } from './operation.ts'
 import { PROVISIONING_OPERATIONS } from './provisioning-operations.ts'
 import { auditQuery, usageListQuery } from './queries.ts'
@@ -13,6 +14,7 @@ export const OPERATIONS: readonly Operation[] = [
   ...TENANT_OPERATIONS,
   ...LIVE_OPERATIONS,
   ...PROVISIONING_OPERATIONS,
+  ...MIGRATION_OPERATIONS,
   operation({
     ...{ name: 'getTenantAudit', method: 'GET', path: '/tenants/:id/audit', scope: 'read' },
     summary: 'Who did what to it, the newest first; also of a tenant that is deleted',

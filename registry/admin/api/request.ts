@@ -59,6 +59,12 @@ export function queryOf({ query }: FastifyRequest): Record<string, unknown> {
   )
 }
 
+/** WHATWG HTML section 9.2. */
+export function lastEventIdOf({ headers }: FastifyRequest): string | null {
+  const given = headers['last-event-id']
+  return typeof given === 'string' ? given : null
+}
+
 /** As the gateway's. */
 const SANE_ID = /^[A-Za-z0-9_-]{8,128}$/
 

@@ -18,6 +18,7 @@ import {
   idempotencyKeyOf,
   idOf,
   keyOf,
+  lastEventIdOf,
   nameOf,
   queryOf,
   saneRequestId,
@@ -110,6 +111,8 @@ function serve(
       }
     },
     handler: async (request, reply) => {
+      const gone = new AbortController()
+      reply.raw.once('close', () => gone.abort())
       const outcome = await operation.run({
         ...{ deps, gateways },
         actor: actorOf(request),
@@ -123,6 +126,8 @@ function serve(
         expected: expectedOf(request),
         idempotencyKey: idempotencyKeyOf(request),
         name: operation.path.includes(':name') ? nameOf(request.params) : '',
+        lastEventId: lastEventIdOf(request),
+        gone: gone.signal,
       })
       return answer(reply, operation, outcome)
     },
