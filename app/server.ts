@@ -1,4 +1,6 @@
+import { readFile } from 'node:fs/promises'
 import { createServer, type Server } from 'node:http'
+import { join } from 'node:path'
 import fastify, { type FastifyInstance } from 'fastify'
 import { Fault } from '../registry/lib/errors.ts'
 import type { Log } from '../registry/lib/log.ts'
@@ -44,6 +46,7 @@ export async function makeAppServer(config: AppConfig, log: Log): Promise<AppSer
   const metrics = makeMetrics()
   const { kit, pools, buckets } = await openTenantKit({
     ...config.kit,
+    replica: { name: config.replica, version: await readVersion() },
     log,
     events: metrics.kitEvents,
   })
@@ -114,6 +117,11 @@ export function makeAdminServer({ drain, metrics }: AppServer): Server {
   server.requestTimeout = 10_000
   server.maxConnections = 100
   return server
+}
+
+async function readVersion(): Promise<string> {
+  const manifest = await readFile(join(import.meta.dirname, '../package.json'), 'utf8')
+  return String((JSON.parse(manifest) as { version: unknown }).version)
 }
 
 function parseForms(app: FastifyInstance): void {

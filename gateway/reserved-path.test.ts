@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { STATE_PATH } from '../registry/lib/reserved-path.ts'
+import { REPLICA_PATH, STATE_PATH } from '../registry/lib/reserved-path.ts'
 import { rawExchange, startGateway, startUpstream, startWorld } from './test-kit.ts'
 
 const [world, upstream] = await Promise.all([startWorld(), startUpstream()])
@@ -56,7 +56,7 @@ t.test('whatever the routes say, no client reaches what is between gateway and a
     'below another path it is the app’s own',
   )
   const targets = [
-    STATE_PATH,
+    ...[STATE_PATH, REPLICA_PATH],
     ...['/.doorman', '/.doorman/', '/.doorman/state/', '/.doorman/state?x=1', '/.doorman?/state'],
     ...['/.Doorman/state', '/.DOORMAN/STATE', '/.dOORMAN/sTATE', '/.doorman/other', '/.doorman2'],
     ...['/.doorman.json', '/.doorman%20/state', '/.doorman/%20state', '/.doorman:x/state'],

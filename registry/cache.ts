@@ -235,6 +235,17 @@ export class TenantCache {
     if (entry !== undefined) entry.epoch = SUSPECT_EPOCH
   }
 
+  /** Active tenants that are cached, the latest used first, out of the last `max`. */
+  recentlyServed(max: number): Tenant[] {
+    const served: Tenant[] = []
+    let seen = 0
+    for (const { tenant } of this.#entries.values()) {
+      if (++seen > max) break
+      if (tenant.status === 'active') served.push(tenant)
+    }
+    return served
+  }
+
   /** What is known of a tenant, for an operator: asking changes nothing of it. */
   look(id: TenantId): CacheLook {
     const entry = this.#entries.peek(id)

@@ -9,11 +9,11 @@ import t from 'tap'
 import { startTestPostgres } from '../../deploy/local/postgres.ts'
 import { CONTEXT_HEADER } from '../../registry/context.ts'
 import { Fault, faultBody, faultFields, toFault } from '../../registry/lib/errors.ts'
-import { STATE_PATH } from '../../registry/lib/reserved-path.ts'
-import { appState } from '../../registry/live/answers.ts'
+import { REPLICA_PATH, STATE_PATH } from '../../registry/lib/reserved-path.ts'
+import { appState, replicaState } from '../../registry/live/answers.ts'
 import { makeKeys, makeTenant, send, sql, TestGateway, until } from '../test-kit.ts'
 import { tenantPlugin, tenantServerOptions } from './fastify.ts'
-import { openTenantKit } from './open-kit.ts'
+import { type KitOptions, openTenantKit } from './open-kit.ts'
 
 const server = await startTestPostgres()
 t.teardown(() => server.stop())
@@ -27,8 +27,9 @@ for (const { db } of [acme, globex]) {
 const notesOf = async ({ db }: typeof acme) =>
   (await sql(server, db.name, 'SELECT text FROM notes ORDER BY text')).map(row => row.text)
 
-const openKit = () =>
+const openKit = (more: Partial<KitOptions> = {}) =>
   openTenantKit({
+    ...more,
     publicKeys: JSON.parse(String(keys.env.TENANT_CONTEXT_PUBLIC_KEYS)),
     contentKeys: [keys.contentKey],
     addressPolicy: null,
@@ -99,7 +100,7 @@ t.test('a foreign fastify API is verified, scoped, transactional and released', 
 t.test(
   'what is open for a tenant is told to the gateway, of the context’s tenant alone',
   async t => {
-    const { kit } = await openKit()
+    const { kit } = await openKit({ replica: { name: 'r1' } })
     const api = fastify(tenantServerOptions)
     await api.register(tenantPlugin, { kit })
     api.get('/notes', async ({ scope }) => scope.db.query('SELECT text FROM notes'))
@@ -123,8 +124,14 @@ t.test(
     for (const told of [acme.db.password, acme.db.name, acme.db.host]) t.notOk(text.includes(told))
     t.match((await ask(globex)).json.result.pools, [], 'another tenant’s pool is not told')
 
-    t.equal((await send(port, 'GET', STATE_PATH, [])).status, 401)
-    t.match(await gateway.call(port, acme, 'GET', STATE_PATH), { status: 404 }, 'not to a user')
+    const whole = await gateway.call(port, globex, 'GET', REPLICA_PATH, { principal: null })
+    t.match(whole.json.result, { name: 'r1', version: null, db_connections: 1, pools: 1 })
+    t.ok(replicaState.safeParse(whole.json.result).success)
+    for (const told of [acme.db.password, acme.db.name, acme.id]) t.notOk(whole.text.includes(told))
+    for (const path of [STATE_PATH, REPLICA_PATH]) {
+      t.equal((await send(port, 'GET', path, [])).status, 401)
+      t.match(await gateway.call(port, acme, 'GET', path), { status: 404 }, 'not to a user')
+    }
     t.equal((await gateway.call(port, acme, 'POST', STATE_PATH, { principal: null })).status, 404)
     const forNotes = await gateway.sign(acme, 'GET', '/notes', null)
     const elsewhere = await gateway.call(port, acme, 'GET', STATE_PATH, { context: forNotes })

@@ -16,7 +16,7 @@ import {
   toFault,
 } from '../../registry/lib/errors.ts'
 import { messageForLog } from '../../registry/lib/log-error.ts'
-import { STATE_PATH } from '../../registry/lib/reserved-path.ts'
+import { REPLICA_PATH, STATE_PATH } from '../../registry/lib/reserved-path.ts'
 import type { Admitted } from './gate.ts'
 import { requestIdOf } from './request-id.ts'
 import type { Scope, TenantKit } from './tenant-kit.ts'
@@ -67,7 +67,7 @@ const READING = new Set(['GET', 'HEAD', 'OPTIONS'])
  *   aborts; what is being committed by then is committed;
  * - a handler that may change something runs in one transaction, committed when it resolves and before its
  *   result is sent: it returns the answer instead of calling `reply.send`;
- * - `STATE_PATH` tells the gateway what is open for the tenant of its context, for the console;
+ * - `STATE_PATH` and `REPLICA_PATH` tell the gateway what is open here, for operators;
  * - whatever is thrown becomes the envelope of DESIGN 4.1;
  * - `app.close()` ends the pools after the last request.
  *
@@ -108,10 +108,14 @@ export const tenantPlugin = fastifyPlugin(
     app.setNotFoundHandler((request, reply) =>
       respondFault(new Fault('ROUTE_NOT_FOUND', 'no route of the app'), request, reply),
     )
-    app.get(STATE_PATH, { exposeHeadRoute: false }, async ({ admitted }) => {
-      if (admitted === null) throw new Fault('CONTEXT_INVALID', 'no context')
-      return { status: true, message: 'State.', result: kit.stateOf(admitted) }
-    })
+    const tellGateway = (path: string, tell: (admitted: Admitted) => unknown) => {
+      app.get(path, { exposeHeadRoute: false }, async ({ admitted }) => {
+        if (admitted === null) throw new Fault('CONTEXT_INVALID', 'no context')
+        return { status: true, message: 'State.', result: tell(admitted) }
+      })
+    }
+    tellGateway(STATE_PATH, admitted => kit.stateOf(admitted))
+    tellGateway(REPLICA_PATH, admitted => kit.replicaState(admitted))
     app.addHook('onClose', () => kit.close())
   },
   { name: 'doorman-tenant', fastify: '5.x' },

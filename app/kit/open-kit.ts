@@ -6,7 +6,7 @@ import { makeGate } from './gate.ts'
 import { type KitEvents, NO_EVENTS } from './kit-events.ts'
 import { makeReplayGuard } from './replay-guard.ts'
 import { type BucketOptions, TenantBuckets } from './tenant-buckets.ts'
-import { makeTenantKit, type TenantKit } from './tenant-kit.ts'
+import { makeTenantKit, type ReplicaName, type TenantKit } from './tenant-kit.ts'
 import type { PoolOptions } from './tenant-pool.ts'
 import { TenantPools } from './tenant-pools.ts'
 
@@ -23,6 +23,8 @@ export interface KitOptions {
   readonly replayIdsMax?: number
   readonly pools?: Partial<Omit<PoolOptions, 'addressPolicy'>>
   readonly buckets?: Partial<Omit<BucketOptions, 'addressPolicy'>>
+  /** What operators are told that this replica and its release are called. */
+  readonly replica?: Partial<ReplicaName>
   /** Default: warnings to standard output. */
   readonly log?: Log
   /** For metrics. */
@@ -100,5 +102,6 @@ export async function openTenantKit(options: KitOptions): Promise<OpenKit> {
     { ...KIT_DEFAULTS.buckets, ...options.buckets, addressPolicy },
     events,
   )
-  return { kit: makeTenantKit(gate, pools, buckets), pools, buckets }
+  const replica = { name: null, version: null, ...options.replica }
+  return { kit: makeTenantKit(gate, pools, buckets, replica), pools, buckets }
 }

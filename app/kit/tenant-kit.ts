@@ -1,6 +1,6 @@
 import type { Principal } from '../../registry/context.ts'
 import { Fault } from '../../registry/lib/errors.ts'
-import type { AppState } from '../../registry/live/answers.ts'
+import type { AppState, ReplicaState } from '../../registry/live/answers.ts'
 import type { TenantId, TenantKey, TenantMode } from '../../registry/tenant.ts'
 import { type Db, makeDb } from './db.ts'
 import type { Admitted, Gate, RequestFacts } from './gate.ts'
@@ -65,11 +65,24 @@ export interface TenantKit {
    * @throws Fault ROUTE_NOT_FOUND where a user asks
    */
   stateOf(admitted: Admitted): AppState
+  /** The same of the replica as a whole, at `REPLICA_PATH`. */
+  replicaState(admitted: Admitted): ReplicaState
   /** Ends pools and clients; queries that run are not cut. */
   close(): Promise<void>
 }
 
-export function makeTenantKit(gate: Gate, pools: TenantPools, buckets: TenantBuckets): TenantKit {
+/** What a replica is called, for operators. */
+export interface ReplicaName {
+  readonly name: string | null
+  readonly version: string | null
+}
+
+export function makeTenantKit(
+  gate: Gate,
+  pools: TenantPools,
+  buckets: TenantBuckets,
+  replica: ReplicaName,
+): TenantKit {
   return {
     admit: facts => gate.admit(facts, Date.now()),
 
@@ -103,12 +116,30 @@ export function makeTenantKit(gate: Gate, pools: TenantPools, buckets: TenantBuc
       }
     },
 
-    stateOf({ claims, principal }) {
-      // The gateway forwards no client there. Should a proxy of another kind do so: this is not for users.
-      if (Object.keys(principal).length > 0) {
-        throw new Fault('ROUTE_NOT_FOUND', 'a user asked for what is between gateway and app')
+    stateOf(admitted) {
+      requireGateway(admitted)
+      const { tid } = admitted.claims
+      return { ...pools.stateOf(tid), bucket: buckets.stateOf(tid) }
+    },
+
+    replicaState(admitted) {
+      requireGateway(admitted)
+      const { figures } = pools
+      return {
+        ...replica,
+        uptime_ms: Math.round(process.uptime() * 1000),
+        rss_bytes: process.memoryUsage.rss(),
+        db_connections: figures.connections,
+        db_connections_max: figures.connectionsMax,
+        db_connections_of_busiest_server: figures.connectionsOfBusiestServer,
+        db_connections_per_server_max: figures.connectionsPerServerMax,
+        pools: figures.pools,
+        pools_max: figures.poolsMax,
+        waiting: figures.waiting,
+        tenants_in_line: figures.poolsInLine,
+        db_breakers_open: figures.breakersOpen,
+        bucket_breakers_open: buckets.breakersOpen,
       }
-      return { ...pools.stateOf(claims.tid), bucket: buckets.stateOf(claims.tid) }
     },
 
     async close() {
@@ -116,4 +147,10 @@ export function makeTenantKit(gate: Gate, pools: TenantPools, buckets: TenantBuc
       buckets.close()
     },
   }
+}
+
+/** The gateway forwards no client there. Should a proxy of another kind do so: this is not for users. */
+function requireGateway({ principal }: Admitted): void {
+  if (Object.keys(principal).length === 0) return
+  throw new Fault('ROUTE_NOT_FOUND', 'a user asked for what is between gateway and app')
 }

@@ -18,6 +18,7 @@ export interface PoolLease {
 
 export interface PoolFigures {
   readonly pools: number
+  readonly poolsMax: number
   /** All sockets of the replica; the next four are parts of it, but for sockets that failed a moment ago. */
   readonly connections: number
   readonly connecting: number
@@ -101,6 +102,7 @@ export class TenantPools {
     return {
       ...sums,
       pools: this.#pools.size,
+      poolsMax: this.#options.poolsMax,
       connections: this.#budget.used,
       connectionsMax: this.#budget.max,
       connectionsOfBusiestServer: this.#budget.usedOnBusiestServer,

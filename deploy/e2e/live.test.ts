@@ -184,10 +184,34 @@ t.test(
       world.apps.map(({ origin }) => origin).sort(),
     )
     for (const replica of replicas) t.match(replica, { seen_by: 3, healthy_for: 3, ejected_by: 0 })
+    for (const { app, problem } of replicas) {
+      t.equal(problem, null)
+      t.match(app, { version: versions[0], db_breakers_open: 0 }, 'and tells its release')
+      t.ok((app?.db_connections ?? 9) <= (app?.db_connections_max ?? 0))
+    }
+    // What a replica said of itself serves for 5 s.
+    await until(async () => {
+      const { db_connections } = (await fleet()).totals
+      return db_connections > 0 && db_connections === (await stateOf(acme)).totals.app_connections
+    })
     t.ok(totals.upstream_connections <= totals.upstream_connections_max)
     t.equal((await told<FleetState>('/fleet?top=0')).top.length, 0)
   },
 )
+
+t.test('a replica that hangs costs its own part of the answer, and no gateway', async t => {
+  const [app] = world.apps
+  process.kill(app?.pid as number, 'SIGSTOP')
+  t.teardown(() => process.kill(app?.pid as number, 'SIGCONT'))
+  const isHung = (apps: TenantState['apps']) =>
+    apps.find(({ origin }) => origin === app?.origin)?.problem
+  await until(async () => isHung((await stateOf(acme)).apps) === 'no answer in time')
+  const { missing, apps } = await stateOf(acme)
+  t.strictSame(missing, [])
+  t.equal(apps.filter(({ state }) => state !== null).length, REPLICAS - 1)
+  process.kill(app?.pid as number, 'SIGCONT')
+  await until(async () => isHung((await stateOf(acme)).apps) === null)
+})
 
 t.test('a breaker shows open on gateways and apps once the tenant’s database is cut', async t => {
   link.cut()
@@ -264,6 +288,15 @@ t.test(
     t.equal((await stateOf(acme)).apps.length, REPLICAS, 'the others asked the replicas')
   },
 )
+
+t.test('no context is minted to ask about a tenant that is not served', async t => {
+  t.equal((await world.cli(['suspend', globex.key])).code, 0)
+  await until(async () => {
+    const { apps, gateways } = await stateOf(globex)
+    const isAsked = apps.some(({ problem }) => problem !== 'not asked: suspended')
+    return !isAsked && gateways.some(({ state }) => state?.cache.status === 'suspended')
+  })
+})
 
 t.test('no state of a tenant that is none, and none without the Registry', async t => {
   t.match(await admin(`/tenants/${crypto.randomUUID()}/state`), { status: 404, code: 'NOT_FOUND' })

@@ -10,7 +10,7 @@ const log = makeLog('test', 'silent')
 const ask = (restMs = 1000) => ({
   id: randomUUID(),
   restMs,
-  question: { kind: 'fleet', top: 0 } as const,
+  question: { kind: 'fleet' as const, top: 0, via: [] },
 })
 
 t.test('a flood of questions is bounded, and each that was taken is answered once', async t => {

@@ -2,10 +2,21 @@ import { type FleetAnswer, REPLICAS_MAX } from '../../registry/live/answers.ts'
 import { packFigures } from '../../registry/live/figures.ts'
 import { isHealthy } from '../fleet/replica.ts'
 import type { LiveParts } from './open-live.ts'
+import type { ReplicaLook } from './replica-look.ts'
 
-/** What a process tells of itself, of the replicas as it sees them, and of its busiest tenants. */
-export function lookAtFleet(parts: LiveParts, top: number): FleetAnswer {
+/**
+ * What a process tells of itself, of the replicas as it sees them, and of its busiest tenants.
+ *
+ * @param asksApps the replicas are asked as well
+ */
+export async function lookAtFleet(
+  parts: LiveParts,
+  top: number,
+  asksApps: boolean,
+): Promise<FleetAnswer> {
   const { pulse, gauges, members, traffic, overload } = parts
+  const told = members.all.slice(0, REPLICAS_MAX)
+  const looks = asksApps ? await parts.replicaLooks.of(told, parts) : null
   const nowMs = Date.now()
   const { figures, coversS } = pulse.total(nowMs)
   const all = members.all
@@ -36,7 +47,7 @@ export function lookAtFleet(parts: LiveParts, top: number): FleetAnswer {
       connections_per_replica_max: perReplicaMax,
       replicas: all.length,
     },
-    replicas: all.slice(0, REPLICAS_MAX).map((replica, i) => ({
+    replicas: told.map((replica, i) => ({
       origin: replica.origin,
       is_healthy: isHealthy(replica, nowMs),
       is_ready: replica.isReady,
@@ -47,9 +58,16 @@ export function lookAtFleet(parts: LiveParts, top: number): FleetAnswer {
       requests_in_flight: replica.inFlight,
       websockets: replica.sockets,
       connections: connections[i] ?? 0,
+      app: appOf(looks?.get(replica.origin)),
     })),
     top: pulse.top(top, nowMs),
   }
+}
+
+function appOf(look: ReplicaLook | undefined): FleetAnswer['replicas'][number]['app'] {
+  if (look === undefined) return null
+  const { problem, state, atMs } = look
+  return { problem, state, age_ms: Math.round(performance.now() - atMs) }
 }
 
 /** Share of one core that this process used since it was asked last. */

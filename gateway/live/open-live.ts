@@ -18,6 +18,7 @@ import { Answers } from './answers.ts'
 import { APP_ANSWER_MS } from './app-state.ts'
 import { lookAtFleet, makeCpuShare } from './fleet-look.ts'
 import type { Pulse } from './pulse.ts'
+import { ReplicaLooks } from './replica-look.ts'
 import { lookAtTenant } from './tenant-look.ts'
 
 /** What this process shows of itself; each read when it is asked for. */
@@ -70,6 +71,7 @@ export interface LiveParts
   readonly gauges: LiveGauges & { readonly upstream: { readonly max: number } }
   readonly client: UpstreamClient
   readonly ownClient: UpstreamClient
+  readonly replicaLooks: ReplicaLooks
   readonly cpuShare: () => number
 }
 
@@ -89,6 +91,7 @@ export function openLive(options: OpenLiveOptions): Live {
     gauges: { ...gauges, upstream: { max: config.UPSTREAM_CONNECTIONS_MAX } },
     client,
     ownClient,
+    replicaLooks: new ReplicaLooks(),
     cpuShare: makeCpuShare(),
   }
   const answers = new Answers({
@@ -112,6 +115,6 @@ async function answerTo(question: Question, parts: LiveParts, ownId: string): Pr
     case 'pulse':
       return parts.pulse.series(question.tenants, question.step, Date.now())
     case 'fleet':
-      return lookAtFleet(parts, question.top)
+      return lookAtFleet(parts, question.top, question.via.includes(ownId))
   }
 }

@@ -85,7 +85,10 @@ async function appsOf(parts: LiveParts, id: TenantId): Promise<AppAnswer[]> {
     const context = await contextOf(contexts, tenant)
     const via = (isOwn: boolean): UpstreamClient => (isOwn ? ownClient : client)
     return await Promise.all(
-      replicas.slice(0, ASKED_MAX).map(({ origin, isOwn }) => askApp(via(isOwn), origin, context)),
+      replicas.slice(0, ASKED_MAX).map(async ({ origin, isOwn }) => ({
+        origin,
+        ...(await askApp(via(isOwn), origin, 'tenant', context)),
+      })),
     )
   } catch (error) {
     // Of a tenant that cannot be served no app can be asked; the code says why.

@@ -5,6 +5,8 @@
 const RESERVED = '/.doorman'
 /** Where an app tells what it holds of the tenant that the context names. */
 export const STATE_PATH = '/.doorman/state'
+/** Where it tells of itself, to whoever proves by any tenant's context to be the gateway. */
+export const REPLICA_PATH = '/.doorman/replica'
 
 const DOT = 0x2e
 

@@ -49,6 +49,28 @@ export const appAnswer = z.object({
 })
 export type AppAnswer = z.infer<typeof appAnswer>
 
+/** Of a replica of the app, told by itself. */
+export const replicaState = z.object({
+  /** As it calls itself, and its release; null where it was not told either. */
+  name: text.nullable(),
+  version: text.nullable(),
+  uptime_ms: ms,
+  rss_bytes: count,
+  /** To all tenant databases, against the budgets of the replica and of each database server. */
+  db_connections: count,
+  db_connections_max: count,
+  db_connections_of_busiest_server: count,
+  db_connections_per_server_max: count,
+  pools: count,
+  pools_max: count,
+  /** Requests that wait for a connection, and tenants that wait for their turn at a budget. */
+  waiting: count,
+  tenants_in_line: count,
+  db_breakers_open: count,
+  bucket_breakers_open: count,
+})
+export type ReplicaState = z.infer<typeof replicaState>
+
 const tenantReplica = z.object({
   origin: text,
   /** True where nothing speaks against it now. */
@@ -123,6 +145,11 @@ const seenReplica = z.object({
   requests_in_flight: count,
   websockets: count,
   connections: count,
+  /** What it tells of itself; null: this gateway did not ask it. */
+  app: z
+    .object({ problem: text.nullable(), state: replicaState.nullable(), age_ms: ms })
+    .nullable()
+    .default(null),
 })
 
 export const fleetAnswer = z.object({

@@ -1,10 +1,12 @@
 import { z } from 'zod'
 import type { RegistryStore } from '../store.ts'
-import { type FleetAnswer, fleetAnswer } from './answers.ts'
+import { type FleetAnswer, fleetAnswer, replicaState } from './answers.ts'
 import { addFigures, type Figures, fieldOf, noFigures, quantileMs } from './figures.ts'
 import { answerOf, gatewayItem, gatewayItemOf } from './gateway-item.ts'
 import type { GatewayQuestions, Reply } from './questions.ts'
 
+/** Gateways that ask the replicas: a second one, for the first may be gone without a word. */
+const VIA_MAX = 2
 /** Each gateway tells more of its busiest tenants than are shown: one that is busy in all may be first in none. */
 const TOP_ASKED_FACTOR = 3
 const TOP_ASKED_MAX = 100
@@ -36,6 +38,7 @@ export const fleetResult = z.strictObject({
   gone: z.array(gatewayItem),
   /** More than one: a deploy is under way, or was left half done. */
   versions: z.array(z.string()),
+  app_versions: z.array(z.string()),
   replicas: z.array(
     z.strictObject({
       origin: z.string(),
@@ -51,6 +54,10 @@ export const fleetResult = z.strictObject({
       connections: z.int(),
       /** Of all gateways that answered. */
       connections_max: z.int(),
+      /** Why there is no `app`, in words. */
+      problem: z.string().nullable(),
+      /** What the app there tells of itself; null where none was asked: it serves no tenant of late. */
+      app: replicaState.nullable(),
     }),
   ),
   /** The busiest tenants of the last minute. */
@@ -72,6 +79,9 @@ export const fleetResult = z.strictObject({
     upstream_connections: z.int(),
     upstream_connections_max: z.int(),
     rss_bytes: z.int(),
+    /** Of the replicas that told. */
+    db_connections: z.int(),
+    db_connections_max: z.int(),
   }),
 })
 export type FleetState = z.infer<typeof fleetResult>
@@ -99,7 +109,7 @@ export function fleetOf(
   const asked = Math.min(top * TOP_ASKED_FACTOR, TOP_ASKED_MAX)
   return questions.ask(
     `fleet ${top}`,
-    () => ({ kind: 'fleet', top: asked }),
+    gateways => ({ kind: 'fleet', top: asked, via: gateways.slice(0, VIA_MAX) }),
     replies => summarize(store, replies, top, liveMs),
   )
 }
@@ -130,14 +140,16 @@ async function summarize(
       answer: null,
     }),
   )
+  const replicas = replicasOf(answers)
   return {
     gateways: read.map(gatewayOf),
     missing: read.flatMap(({ reply, answer }) => (answer === null ? [reply.id] : [])),
     gone,
     versions: [...new Set(replies.map(({ version }) => version))].sort(),
-    replicas: replicasOf(answers),
+    app_versions: [...new Set(replicas.flatMap(({ app }) => app?.version ?? []))].sort(),
+    replicas,
     top: await topOf(store, answers, top),
-    totals: totalsOf(answers),
+    totals: totalsOf(answers, replicas),
   }
 }
 
@@ -154,7 +166,7 @@ function replicasOf(answers: readonly FleetAnswer[]): FleetState['replicas'] {
       const sum = byOrigin.get(seen.origin) ?? {
         ...{ origin: seen.origin, seen_by: 0, healthy_for: 0, ready_for: 0, ejected_by: 0 },
         ...{ weight: 0, full_weight: 0, requests_in_flight: 0, websockets: 0 },
-        ...{ connections: 0, connections_max: 0 },
+        ...{ connections: 0, connections_max: 0, problem: null, app: null },
       }
       byOrigin.set(seen.origin, sum)
       sum.seen_by += 1
@@ -167,6 +179,8 @@ function replicasOf(answers: readonly FleetAnswer[]): FleetState['replicas'] {
       sum.websockets += seen.websockets
       sum.connections += seen.connections
       sum.connections_max += upstream.connections_per_replica_max
+      sum.app ??= seen.app?.state ?? null
+      sum.problem = sum.app === null ? (seen.app?.problem ?? sum.problem) : null
     }
   }
   return [...byOrigin.values()].sort((a, b) => a.origin.localeCompare(b.origin))
@@ -201,7 +215,10 @@ async function topOf(
   })
 }
 
-function totalsOf(answers: readonly FleetAnswer[]): FleetState['totals'] {
+function totalsOf(
+  answers: readonly FleetAnswer[],
+  replicas: FleetState['replicas'],
+): FleetState['totals'] {
   const figures = noFigures()
   for (const answer of answers) addFigures(figures, answer.figures)
   const sum = (of: (answer: FleetAnswer) => number) =>
@@ -217,6 +234,11 @@ function totalsOf(answers: readonly FleetAnswer[]): FleetState['totals'] {
       ({ upstream }) => upstream.connections_per_replica_max * upstream.replicas,
     ),
     rss_bytes: sum(answer => answer.rss_bytes),
+    db_connections: replicas.reduce((total, { app }) => total + (app?.db_connections ?? 0), 0),
+    db_connections_max: replicas.reduce(
+      (total, { app }) => total + (app?.db_connections_max ?? 0),
+      0,
+    ),
   }
 }
 

@@ -51,18 +51,21 @@ export const pulseResult = z.strictObject({
 export type Pulse = z.infer<typeof pulseResult>
 
 /** @throws Fault REGISTRY_UNAVAILABLE, OVERLOADED */
-export function pulseOf(
+export async function pulseOf(
   questions: GatewayQuestions,
   given: readonly TenantId[],
   stepS: StepS = given.length <= FINE_TENANTS_MAX ? '5' : '15',
 ): Promise<Pulse> {
-  const tenants = [...new Set(given)]
+  // In one order, so that whoever shows them in another shares the answer.
+  const tenants = [...new Set(given)].sort()
   const step = STEPS_S[stepS]
-  return questions.ask(
+  const pulse = await questions.ask(
     `pulse ${step} ${tenants.join()}`,
     () => ({ kind: 'pulse', tenants, step }),
     replies => summarize(tenants, step, replies, Date.now()),
   )
+  const items = new Map(pulse.items.map(item => [item.tenant_id, item]))
+  return { ...pulse, items: [...new Set(given)].flatMap(id => items.get(id) ?? []) }
 }
 
 function summarize(

@@ -24,8 +24,12 @@ const questionSchema = z.discriminatedUnion('kind', [
     tenants: z.array(tenant).min(1).max(TENANTS_ASKED_MAX),
     step: z.int().min(1).max(12),
   }),
-  /** A process's own load, the replicas as it sees them, and its busiest tenants. */
-  z.object({ kind: z.literal('fleet'), top: z.int().min(0).max(TOP_MAX) }),
+  /** A process's own load, the replicas as it sees them, and its busiest tenants. Those of `via` ask the replicas. */
+  z.object({
+    kind: z.literal('fleet'),
+    top: z.int().min(0).max(TOP_MAX),
+    via: z.array(uuid).max(4),
+  }),
 ])
 
 const askedSchema = z.object({

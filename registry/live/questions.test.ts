@@ -44,7 +44,7 @@ t.beforeEach(() => {
   asked.length = 0
   answer = () => '{}'
 })
-const FLEET = () => ({ kind: 'fleet', top: 3 }) as const
+const FLEET = () => ({ kind: 'fleet' as const, top: 3, via: [] })
 const all = (replies: readonly Reply[]) => replies
 const rowsLeft = async () => (await registry.admin.query('SELECT FROM gateway_answers')).rowCount
 
