@@ -22,7 +22,6 @@ const ANSWER_MS_MAX = 2500
 const REPLICAS = 2
 
 const world = await startWorld({
-  isRegistryApart: true,
   gatewayEnv: { ADMIN_API_KEY: KEY, REPLICA_SLOW_START_MS: '0', OVERLOAD_LOOP_DELAY_MS: '0' },
   appEnv: {
     ...{ DB_CONNECT_TIMEOUT_MS: '500', DB_CHECKOUT_TIMEOUT_MS: '1000' },
@@ -94,6 +93,8 @@ t.test(
     const [row] = await world.sql('postgres', count, [acme.database])
     t.equal(state.totals.app_connections, row?.n, 'as PostgreSQL counts them')
 
+    const none = await admin(`/tenants/${crypto.randomUUID()}/state`)
+    t.match(none, { status: 404, code: 'NOT_FOUND' })
     const other = await stateOf(globex)
     t.strictSame(
       other.apps.flatMap(app => app.state?.pools),
@@ -159,7 +160,11 @@ t.test('the pulse sums the traffic of all gateways, by tenant and class', async 
     `?ids=${acme.id}&step=7`,
     `?ids=${`${acme.id},`.repeat(101)}`,
   ]) {
-    t.match(await admin(`/pulse${query}`), { status: 400, code: 'VALIDATION_FAILED' }, query)
+    t.match(
+      await admin(`/pulse${query}`),
+      { status: 400, code: 'VALIDATION_FAILED' },
+      query.slice(0, 60),
+    )
   }
 })
 
@@ -231,6 +236,15 @@ t.test('a breaker shows open on gateways and apps once the tenant’s database i
   await link.restore()
 })
 
+t.test('no context is minted to ask about a tenant that is not served', async t => {
+  t.equal((await world.cli(['suspend', globex.key])).code, 0)
+  await until(async () => {
+    const { apps, gateways } = await stateOf(globex)
+    const isAsked = apps.some(({ problem }) => problem !== 'not asked: suspended')
+    return !isAsked && gateways.some(({ state }) => state?.cache.status === 'suspended')
+  })
+})
+
 t.test('many who look at once are one question; the Registry’s tables do not grow', async t => {
   const notices: string[] = []
   registry.on('notification', ({ payload = '' }) => notices.push(payload))
@@ -288,26 +302,3 @@ t.test(
     t.equal((await stateOf(acme)).apps.length, REPLICAS, 'the others asked the replicas')
   },
 )
-
-t.test('no context is minted to ask about a tenant that is not served', async t => {
-  t.equal((await world.cli(['suspend', globex.key])).code, 0)
-  await until(async () => {
-    const { apps, gateways } = await stateOf(globex)
-    const isAsked = apps.some(({ problem }) => problem !== 'not asked: suspended')
-    return !isAsked && gateways.some(({ state }) => state?.cache.status === 'suspended')
-  })
-})
-
-t.test('no state of a tenant that is none, and none without the Registry', async t => {
-  t.match(await admin(`/tenants/${crypto.randomUUID()}/state`), { status: 404, code: 'NOT_FOUND' })
-  await world.stopRegistry()
-  for (const path of [
-    '/fleet?top=2',
-    `/tenants/${acme.id}/state`,
-    `/pulse?ids=${acme.id}&step=30`,
-  ]) {
-    const answer = await admin(path)
-    t.match(answer, { status: 503, code: 'REGISTRY_UNAVAILABLE' }, path)
-  }
-  await world.startRegistry()
-})

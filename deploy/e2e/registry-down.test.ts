@@ -1,9 +1,11 @@
+import { randomBytes } from 'node:crypto'
 import t from 'tap'
 import { until } from '../../gateway/test-kit.ts'
 import { call } from './call.ts'
 import { startWorld } from './test-kit.ts'
 
-const world = await startWorld({ isRegistryApart: true })
+const ADMIN_API_KEY = randomBytes(24).toString('hex')
+const world = await startWorld({ isRegistryApart: true, gatewayEnv: { ADMIN_API_KEY } })
 t.teardown(world.close)
 // The second gateway never hears of globex before the Registry is gone.
 const { acme, globex: stranger } = world
@@ -30,6 +32,11 @@ t.test('without its Registry a gateway serves the tenants it knows, and no other
   const json = { tenant_key: 'nobody', email: 'a@b.example', password: 'x' }
   const login = await call(gateway.origin, '/api/auth/login', { method: 'POST', json })
   t.match(login, { status: 503, code: 'REGISTRY_UNAVAILABLE' }, 'not a 401: nobody knows')
+
+  for (const path of ['/fleet', `/tenants/${acme.id}/state`, `/pulse?ids=${acme.id}`]) {
+    const answer = await call(gateway.adminOrigin, `/api/admin${path}`, { token: ADMIN_API_KEY })
+    t.match(answer, { status: 503, code: 'REGISTRY_UNAVAILABLE' }, `${path}: nobody can be asked`)
+  }
 
   await world.startRegistry()
   await until(

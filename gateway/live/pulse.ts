@@ -11,7 +11,7 @@ import type { Exchange } from '../exchange.ts'
 import { RecentCache } from '../recent.ts'
 import { Ring, slotOf } from './ring.ts'
 
-/** Tenants counted at a time: 23 MB of rings at most (`RING_BYTES`), and only for tenants with traffic. */
+/** Tenants counted at a time, the latest half for certain: 23 MB of rings at most (`RING_BYTES`), for traffic alone. */
 export const PULSE_TENANTS_MAX = 4_096
 /** "Now" in rates: 11 whole slots and the one that runs. */
 const RATE_SLOTS = 12
