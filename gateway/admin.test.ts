@@ -329,6 +329,7 @@ t.test('connections are tested before they are saved, and whenever asked', async
 })
 
 t.test('usage, audit, list and document are what their users read', async t => {
+  await call('POST', '/plans', { body: { code: 'gold' } })
   const { result } = await register('read', { name: 'To be read', plan: 'gold' })
   const path = `/tenants/${result.id}`
   await sql.query(
@@ -376,7 +377,9 @@ t.test('every answer is as the document says', async t => {
     createTenant: {
       body: { tenant_key: 'told', ...(await makeDatabase('db_told')), verify: false },
     },
-    updateTenant: { body: { plan: 'x' } },
+    updateTenant: { body: { plan: 'gold' } },
+    createPlan: { body: { code: 'told', limits: { requests_per_s: 5 } } },
+    updatePlan: { body: { weight: 2 } },
     deleteTenant: { body: { confirm: 'as-told', force: true } },
     addDatabaseHost: { body: hostBody() },
     changeDatabaseHost: { body: { ssl_mode: 'disable' } },
@@ -388,7 +391,10 @@ t.test('every answer is as the document says', async t => {
   const names = own.map(({ name }) => name).filter(name => ![...last, ...elsewhere].includes(name))
   for (const name of [...names, ...last]) {
     const operation = OPERATIONS.find(known => known.name === name) as Operation
-    const at = operation.path.replace('/tenants/:id', path).replace(':name', 'main')
+    const at = operation.path
+      .replace('/tenants/:id', path)
+      .replace(':name', 'main')
+      .replace(':code', 'told')
     const sample = samples[operation.name] ?? {}
     const answered = await call(operation.method, `${at}${sample.query ?? ''}`, sample)
     t.equal(answered.status, operation.status, `${operation.name}: ${answered.json.message}`)

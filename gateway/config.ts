@@ -7,6 +7,7 @@ import { makeAddressPolicy } from '../registry/lib/address.ts'
 import { readPem } from '../registry/lib/ca.ts'
 import { commonEnv, EnvError, int, list, parsed, port, readEnv, url } from '../registry/lib/env.ts'
 import { readSecretSources } from '../registry/lib/secret-sources.ts'
+import { type LimitsInput, planLimitsInput } from '../registry/limits.ts'
 import { parseTenantKey, type TenantKey } from '../registry/tenant.ts'
 import { parseMemberEntry } from './fleet/members.ts'
 import { makeTrustedProxies } from './forwarded.ts'
@@ -94,6 +95,8 @@ const ENV = {
   HELD_REQUESTS_PER_TENANT_MAX: int(0, 1_000_000, 1000),
   METERING_FLUSH_MS: int(100, 60_000, 5000),
   METERING_USERS_EXACT_MAX: int(0, 100_000, 5000),
+  ADMISSION: z.enum(['on', 'off'], 'must be on or off').default('on'),
+  TENANT_LIMITS: parsed(text().optional(), readLimits),
   IN_FLIGHT_MAX: int(1, 1_000_000, 10_000),
   OVERLOAD_LOOP_DELAY_MS: int(0, 60_000, 250),
   UPSTREAM_SSL_CA: parsed(text(), readPem).optional(),
@@ -230,6 +233,22 @@ function readTenantKey(text: string | undefined): TenantKey | null {
   const key = text === undefined ? null : parseTenantKey(text)
   if (text !== undefined && key === null) throw new Error('must be a tenant key')
   return key
+}
+
+function readLimits(json: string | undefined): LimitsInput {
+  if (json === undefined) return {}
+  const read = planLimitsInput.safeParse(parseJson(json))
+  if (read.success) return read.data
+  const [issue] = read.error.issues
+  throw new Error(`${issue?.path.join('.') || 'the JSON'}: ${issue?.message}`)
+}
+
+function parseJson(json: string): unknown {
+  try {
+    return JSON.parse(json)
+  } catch {
+    throw new Error('must be JSON such as {"requests_per_s":100}')
+  }
 }
 
 function readSchemaVersion(version: string | undefined): string | null {

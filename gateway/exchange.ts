@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream'
 import type { Principal } from '../registry/context.ts'
 import type { Tenant, TenantIssuer, TenantRef } from '../registry/tenant.ts'
+import type { Slot } from './admission/slot.ts'
 import type { Head } from './headers.ts'
 import type { LoginPass } from './login/login-limit.ts'
 import type { Route } from './route.ts'
@@ -18,8 +19,8 @@ export interface Exchange {
   /** Header fields as received: name, value, name, value, … */
   readonly rawHeaders: readonly string[]
   readonly client: Client
-  /** null where the request has no body. */
-  readonly body: BodySource | null
+  /** null where the request has no body. Wrapped by admit where the tenant may send so much of it only. */
+  body: BodySource | null
   readonly reply: Reply
   /** Set for a WebSocket handshake: once signed it is spliced instead of forwarded. */
   readonly upgrade: UpgradeSocket | null
@@ -65,6 +66,12 @@ export interface Exchange {
 
   // Set by resolve.
   tenant: Tenant | null
+
+  // Set by admit, until the exchange ends.
+  /** What is counted of the tenant, this exchange included; null: it is not counted. */
+  slot: Slot | null
+  /** Counted as a socket (WebSocket, event stream) and not as a request in flight. */
+  isSocket: boolean
 
   // Set by forward.
   /** Origin of the replica that got the request. */
@@ -197,6 +204,8 @@ export function makeExchange(
     bufferedBody: null,
     loginPass: null,
     tenant: null,
+    slot: null,
+    isSocket: false,
     upstream: null,
     attempts: 0,
     upstreamHeadAt: 0,

@@ -2,6 +2,7 @@ import type { MintedContext } from '../registry/context.ts'
 import { Fault } from '../registry/lib/errors.ts'
 import { TENANT_FAULTS } from '../registry/lib/tenant-fault.ts'
 import type { Tenant } from '../registry/tenant.ts'
+import type { Admission } from './admission/admission.ts'
 import type { Cors } from './cors.ts'
 import type { Exchange, ReplyListener } from './exchange.ts'
 import type { Fleet, Home, Outcome } from './fleet/fleet.ts'
@@ -30,6 +31,7 @@ export interface ForwardOptions {
   readonly retries: RetryBudget
   readonly trusted: TrustedProxies
   readonly cors: Cors
+  readonly admission: Pick<Admission, 'addFields' | 'openStream'>
   /** Refuses the exchange's token from now on, everywhere; resolves when the answer may go. */
   readonly revoke: (exchange: Exchange) => Promise<void>
   /**
@@ -153,15 +155,22 @@ class Forwarding implements UpstreamSink, ReplyListener {
 
   onHead(status: number, raw: string[], length: number | null, isBodyless: boolean): void {
     const exchange = this.#exchange
-    const { cors } = this.#options
+    const { cors, admission } = this.#options
     exchange.status = status
     exchange.upstreamHeadAt = performance.now()
     this.#noteAnswer(status, raw)
+    const isStream = length === null && !isBodyless && isEventStream(raw)
+    const refusal = isStream ? admission.openStream(exchange) : null
+    if (refusal !== null) {
+      this.#call?.abort()
+      return this.#end(refusal)
+    }
     const headers = cleanResponseHeaders(raw, cors.isOn, exchange)
     this.#options.answered(exchange)
     headers.push('x-request-id', exchange.requestId, ...cors.fields(exchange))
+    admission.addFields(headers, exchange)
     exchange.reply.writeHead(status, headers, length, isBodyless)
-    if (length === null && !isBodyless && isEventStream(raw)) this.#guard(() => this.#goAway())
+    if (isStream) this.#guard(() => this.#goAway())
   }
 
   #noteAnswer(status: number, raw: readonly string[]): void {

@@ -15,6 +15,7 @@ import { RegistryStore, type TenantChange } from '../registry/store.ts'
 import type { TenantQuery } from '../registry/tenant.ts'
 import { TenantWatch } from '../registry/watch.ts'
 import { makeAccessLog } from './access-log.ts'
+import { openAdmission } from './admission/open-admission.ts'
 import { type GatewayConfig, tlsNamesOf } from './config.ts'
 import { makeCors } from './cors.ts'
 import { showEdge } from './edge-metrics.ts'
@@ -176,11 +177,13 @@ export async function startGateway(
     onGap() {
       cache.suspectAll()
       for (const id of sockets.tenants()) recheck.tenant(id)
+      admitted.plans.refresh()
     },
     onRevocation: revocation => revocations.learn(revocation),
     onRevocationGap: () => revocations.load(),
     onHold: notice => holds.learn(notice),
     onQuestion: asked => live.take(asked),
+    onPlans: () => admitted.plans.refresh(),
     onHealth(isHealthy) {
       cache.isWatched = isHealthy
     },
@@ -216,10 +219,15 @@ export async function startGateway(
     replicas: () => ({ all: running.members.all.length, ranked: fleet.ranked.length }),
     registryContactAgeS: () => contactAgeMs() / 1000,
   })
+  const admitted = openAdmission({ config, store, membership, metrics: metrics.registry, log })
+  const { admission } = admitted
   registryMetrics.show(metrics.registry, { watch, cache, keyring })
   const { id: instance } = membership
   const metering = openMetering({ config, store, instance, registry: metrics.registry, log })
-  const answered = (exchange: Exchange) => metering.meter.answered(exchange)
+  const answered = (exchange: Exchange) => {
+    metering.meter.answered(exchange)
+    admission.answered(exchange)
+  }
   const issuers = openIssuers(config, cache, log, metrics.countKeyRead)
   const keysOf = (secrets: readonly string[]) => secrets.map(secretKey)
   const logExchange = makeAccessLog(log, config.ACCESS_LOG_PERCENT)
@@ -264,6 +272,7 @@ export async function startGateway(
       },
       addressOf,
     }),
+    admission,
     contexts,
     holds,
     isRevoked: exchange => revocations.isRevoked(exchange),
@@ -274,6 +283,7 @@ export async function startGateway(
       retries: new RetryBudget(),
       trusted,
       cors,
+      admission,
       revoke: exchange => revocations.revokeTokenOf(exchange),
       guardStream: recheck.guard,
       answered,
@@ -303,6 +313,7 @@ export async function startGateway(
       metrics.observe(exchange, tookMs)
       pulse.note(exchange, Date.now())
       if (exchange.errorCode === 'OVERLOADED' && !overload.isLineDue()) return
+      if (admission.isTooManyLines(exchange)) return
       logExchange(exchange, addressOf, tookMs)
     },
   }
@@ -368,6 +379,7 @@ export async function startGateway(
         // In this order: an operator who sees this gateway too late has placed a hold that it reads here.
         await membership.join()
         await held.load()
+        await admitted.load()
         isOpen = true
         log.info('Registry reached, ready')
         hooks.onReady?.()
@@ -411,6 +423,7 @@ export async function startGateway(
       await running.stop()
       held.close()
       await metering.close(Math.max(METERING_CLOSE_MS, leftMs()))
+      admitted.close()
       await membership.leave()
       await Promise.all([
         watch.stop(),

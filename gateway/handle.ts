@@ -1,6 +1,7 @@
 import type { MintedContext } from '../registry/context.ts'
 import { Fault } from '../registry/lib/errors.ts'
 import type { Tenant, TenantKey } from '../registry/tenant.ts'
+import type { Admission } from './admission/admission.ts'
 import { admitHead, isAboutServer } from './admit-head.ts'
 import {
   type AnswerOptions,
@@ -32,6 +33,7 @@ export interface Pipeline {
   readonly decoyKey: TenantKey | null
   /** Lowest schema version that the app serves; null: any. */
   readonly schemaMin: string | null
+  readonly admission: Admission
   readonly contexts: ContextHolder
   readonly holds: Holds
   /** For a request that has waited since it was identified. */
@@ -49,7 +51,7 @@ export interface Pipeline {
 }
 
 /**
- * The life of a request: head → route → identify → (login limit) → resolve → sign → (hold) → forward, then
+ * The life of a request: head → route → identify → (login limit) → resolve → admit → sign → (hold) → forward, then
  * meter and log.
  * Where token, tenant and context are all at hand (nearly always) it runs through without a promise.
  */
@@ -75,6 +77,7 @@ function handle(exchange: Exchange, pipeline: Running): void {
     if (!beginExchange(exchange, pipeline)) return
     const { identifier, tenants, schemaMin } = pipeline
     if (identifier.identifyNow(exchange) && resolveNow(exchange, tenants, schemaMin)) {
+      pipeline.admission.enter(exchange)
       sign(exchange, pipeline)
     } else void handleSlowly(exchange, pipeline)
   } catch (error) {
@@ -95,6 +98,7 @@ async function handleSlowly(exchange: Exchange, pipeline: Running): Promise<void
     }
     await resolve(exchange, pipeline.tenants, pipeline.decoyKey, pipeline.schemaMin)
     if (exchange.reply.isDone) return finish(exchange, null, pipeline)
+    pipeline.admission.enter(exchange)
     sign(exchange, pipeline)
   } catch (error) {
     fail(exchange, error, pipeline)
@@ -183,6 +187,7 @@ async function goOn(exchange: Exchange, error: Fault | null, pipeline: Running):
 function finish(exchange: Exchange, error: unknown, pipeline: Pipeline): void {
   if (error !== null) return fail(exchange, error, pipeline)
   if (exchange.loginPass !== null) pipeline.logins.leave(exchange)
+  pipeline.admission.leave(exchange)
   const { holds } = pipeline
   if (holds.size > 0 && exchange.tenant !== null) holds.ended(exchange, exchange.tenant.id)
   pipeline.onFinished(exchange)

@@ -645,6 +645,12 @@ function registryFault(error: unknown): Fault {
     const what = constraint === 'tenants_token_issuer_unique' ? 'issuer' : 'key'
     return conflict(`a tenant with this ${what} exists already`)
   }
+  if ((error as { constraint?: string }).constraint === 'tenants_plan_known') {
+    // A plan that goes (restrict_violation), or a tenant that takes one.
+    if (code === '23001') return conflict('the plan is in use')
+    const reason = 'plan: there is no such plan'
+    return new Fault('VALIDATION_FAILED', reason, { publicMessage: reason })
+  }
   if (code?.startsWith('23') || code?.startsWith('22')) {
     const reason = String(message)
     return new Fault('VALIDATION_FAILED', reason, { publicMessage: reason })

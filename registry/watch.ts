@@ -30,6 +30,8 @@ export interface TenantWatchOptions {
   readonly onHold?: (notice: HoldNotice) => void
   /** The admin API asks. What is missed is not told again: nobody waits for an answer that late. */
   readonly onQuestion?: (asked: Asked) => void
+  /** A plan was made, changed or deleted: all are read anew. Not told of what happens while the listener is cut: see onGap. */
+  readonly onPlans?: () => void
   readonly onHealth?: (isHealthy: boolean) => void
   readonly heartbeatMs?: number
   /** How long a heartbeat, or any other statement of the listener, may take. */
@@ -42,7 +44,8 @@ const TENANTS_CHANNEL = 'tenant_changed'
 const TOKENS_CHANNEL = 'token_revoked'
 const HOLDS_CHANNEL = 'tenant_held'
 const QUESTIONS_CHANNEL = 'gateway_asked'
-const CHANNELS = [TENANTS_CHANNEL, TOKENS_CHANNEL, HOLDS_CHANNEL, QUESTIONS_CHANNEL]
+const PLANS_CHANNEL = 'plan_changed'
+const CHANNELS = [TENANTS_CHANNEL, TOKENS_CHANNEL, HOLDS_CHANNEL, QUESTIONS_CHANNEL, PLANS_CHANNEL]
 const BACKOFF_MIN_MS = 100
 /** Tombstones are kept for 30 days; long before that, a catch-up from an old cursor is not trusted. */
 const CURSOR_AGE_MAX_MS = 24 * 60 * 60 * 1000
@@ -216,6 +219,8 @@ export class TenantWatch {
     } else if (channel === QUESTIONS_CHANNEL) {
       const asked = parseQuestion(payload)
       if (asked !== null) return this.#options.onQuestion?.(asked)
+    } else if (channel === PLANS_CHANNEL) {
+      return this.#options.onPlans?.()
     } else return
     this.#options.log.warn({ channel }, 'a notice that cannot be read')
   }

@@ -1,10 +1,9 @@
 import { z } from 'zod'
 import { Fault } from '../lib/errors.ts'
+import { tenantLimitsInput } from '../limits.ts'
 import { parseIssuer, parseTenantKey, SSL_MODES, TENANT_STATUSES } from '../tenant.ts'
 
 /** Bounds of the columns: with all of them at their longest a context still fits into 4 KiB (DESIGN 4.2). */
-const LIMITS_BYTES_MAX = 4096
-const LIMITS_MEMBERS_MAX = 50
 const REASON_CHARS_MAX = 500
 
 /** A line of text: no control bytes, which would break a log line or a header. */
@@ -36,17 +35,6 @@ const whole = (min: number, max: number) => {
 
 const oneOf = <const T extends readonly [string, ...string[]]>(words: T) =>
   z.enum(words, `must be one of ${words.join(', ')}`)
-
-const limits = z
-  .record(
-    z.string().regex(/^[A-Za-z][A-Za-z0-9_]{0,63}$/, 'must have names of letters, digits and _'),
-    z.union([z.number(), z.string().max(255), z.boolean(), z.null()], {
-      error: 'must hold numbers, texts, true, false or null',
-    }),
-    'must be an object',
-  )
-  .refine(value => Object.keys(value).length <= LIMITS_MEMBERS_MAX, 'has too many members')
-  .refine(value => Buffer.byteLength(JSON.stringify(value)) <= LIMITS_BYTES_MAX, 'is too large')
 
 export const reason = line(REASON_CHARS_MAX).nullable()
 
@@ -88,7 +76,7 @@ export const columns = {
   bucket_secret_key: line(256).nullable().meta({ writeOnly: true }),
   app_url: webUrl(255).nullable(),
   plan: line(64).nullable(),
-  limits,
+  limits: tenantLimitsInput,
   token_issuer: issuer.nullable(),
   token_jwks_url: webUrl(2048).nullable(),
   token_audience: z

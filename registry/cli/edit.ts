@@ -7,6 +7,7 @@ import { rotateCredentials } from '../admin/rotate.ts'
 import { unarchiveTenant } from '../admin/status.ts'
 import type { Streams } from './commands.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
+import { readLimits } from './limits-flag.ts'
 import { findListed, type Session } from './session.ts'
 
 export interface EditFlags {
@@ -89,12 +90,4 @@ export async function rotate(
   const item = await rotateCredentials(session, session.actor, id, reason ?? null)
   output.write(`${item.tenant_key}: role ${item.db_user} has a new password\n`)
   return EXIT.ok
-}
-
-function readLimits(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    throw new CliFailure(EXIT.usage, '--limits: not JSON, such as {"requests_per_minute":600}')
-  }
 }

@@ -94,7 +94,7 @@ t.test('one line that fails takes all back, and every line says what is wrong wi
   })
   const bucket = { bucket_name: 'b', bucket_access_key: 'a', bucket_secret_key: 's' }
   const rows = [
-    row('one', { ...bucket, bucket_prefix: 'x/', limits: { rps: 5 }, db_port: '6000' }),
+    row('one', { ...bucket, bucket_prefix: 'x/', limits: { requests_per_s: 5 }, db_port: '6000' }),
     row('two', { db_host: '' }),
     row('three', { ...bucket, bucket_prefix: 'x/' }),
     row('four', { db_name: 'acme', db_host: 'DB1', db_port: 5433 }),
@@ -131,7 +131,7 @@ t.test('one line that fails takes all back, and every line says what is wrong wi
   t.equal(await tenantsCount(), before, 'nothing half done')
   const good = [rows[0], rows[10]].map(value => JSON.stringify(value)).join('\n')
   t.match(await run(good, { apply: true }), { code: 0, out: /2 created/ })
-  t.match(await deps.store.findByKey('one' as TenantKey), { limits: { rps: 5 } })
+  t.match(await deps.store.findByKey('one' as TenantKey), { limits: { requests_per_s: 5 } })
 })
 
 t.test('a file that cannot be read as a whole is one clear line, without its text', async t => {

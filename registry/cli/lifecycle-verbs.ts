@@ -4,6 +4,7 @@ import type { DeleteFlags } from './delete.ts'
 import type { EditFlags } from './edit.ts'
 import type { ExitCode } from './failure.ts'
 import type { ImportFlags } from './import.ts'
+import type { PlanFlags } from './plans.ts'
 import type { Session } from './session.ts'
 
 /** Runs a command with a session; its modules are loaded by then, and not for --help. */
@@ -19,13 +20,39 @@ export function addLifecycleVerbs(program: Command, act: Act, streams: Streams):
     .description('change what is given of a tenant; an empty text takes a value away')
     .option('--name <name>', 'display name')
     .option('--plan <plan>', 'what it has bought')
-    .option('--limits <json>', 'all its limits, such as {"requests_per_minute":600}')
+    .option('--limits <json>', 'all its own limits, such as {"requests_per_s":100}')
     .option('--app-url <url>', 'own deployment of a dedicated tenant')
     .addOption(new Option('--mode <mode>', 'never back').choices(['shared', 'dedicated']))
     .option('--reason <text>', 'kept beside the status')
     .addHelpText('after', EDIT_HELP)
     .action((name: string, flags: EditFlags) =>
       act(async session => (await import('./edit.ts')).edit(session, name, flags, streams)),
+    )
+
+  program
+    .command('plan-set <CODE>')
+    .description('make a plan, or change what is given of it; its tenants are held to it at once')
+    .option('--name <name>', 'display name')
+    .option('--limits <json>', 'all its limits, in place of those it has')
+    .addOption(new Option('--weight <number>', 'share under pressure, default 1').argParser(Number))
+    .addHelpText('after', PLAN_HELP)
+    .action((code: string, flags: PlanFlags) =>
+      act(async session => (await import('./plans.ts')).setPlan(session, code, flags, streams)),
+    )
+
+  program
+    .command('plan-list')
+    .description('plans, and how many tenants have each')
+    .option('--json', 'as JSON')
+    .action((flags: { json?: boolean }) =>
+      act(async session => (await import('./plans.ts')).showPlans(session, flags, streams)),
+    )
+
+  program
+    .command('plan-delete <CODE>')
+    .description('delete a plan that no tenant has')
+    .action((code: string) =>
+      act(async session => (await import('./plans.ts')).deletePlan(session, code, streams)),
     )
 
   program
@@ -119,10 +146,19 @@ const LONG_MS = 120_000
 
 const EDIT_HELP = `
 Examples:
-  npm run -s tenant -- edit acme --plan gold --limits '{"requests_per_minute":600}'
+  npm run -s tenant -- edit acme --plan gold --limits '{"requests_per_s":100}'
   npm run -s tenant -- edit acme --mode dedicated --app-url https://acme-app.internal:3000
 
 Connections have verbs of their own, set-db and set-bucket: their secrets are never arguments.`
+
+const PLAN_HELP = `
+Limits: requests_per_s, burst, in_flight, body_bytes, sockets, requests_per_month, quota (soft or hard);
+null is no limit, and what is not named is the deployment's (TENANT_LIMITS). A tenant's own limits
+(edit --limits) go before its plan's.
+
+Example:
+  npm run -s tenant -- plan-set basic --limits '{"requests_per_s":50,"burst":100,"sockets":20}'
+  npm run -s tenant -- edit acme --plan basic`
 
 const EXPORT_HELP = `
 Into the folder: tenant.json (the row, without secrets), tables/ (one file a table, text format of

@@ -20,6 +20,7 @@ import type { TenantId } from '../tenant.ts'
 import { type DeleteFlags, deleteTenant } from './delete.ts'
 import { edit, rotate, test } from './edit.ts'
 import { exportOne } from './export.ts'
+import { deletePlan, setPlan, showPlans } from './plans.ts'
 import { runHere, spawnCli } from './test-kit.ts'
 
 const world = await startAdminWorld()
@@ -67,7 +68,13 @@ t.test(
   'a tenant is edited, tested, rotated and moved through its states, by whom is told',
   async t => {
     const tenant = await world.create('acme', { ...bucket, bucket_prefix: 'acme/' })
-    const limits = '{"requests_per_minute":600}'
+    const limits = '{"requests_per_s":100}'
+    t.match(await spawnCli(['edit', 'acme', '--plan', 'gold'], env), {
+      ...{ code: 2, err: /plan: there is no such plan/ },
+    })
+    const plan = { limits: '{"requests_per_s":50,"burst":100}', weight: 3 }
+    const made = await runHere(world, (session, streams) => setPlan(session, 'gold', plan, streams))
+    t.match(made, { code: 0, out: 'plan gold has {"burst":100,"requests_per_s":50}, weight 3' })
     const edited = await spawnCli(
       ['edit', 'acme', '--plan', 'gold', '--limits', limits, '--mode', 'dedicated'],
       env,
@@ -79,7 +86,13 @@ t.test(
     t.match(await run({ limits: 'SECRET' }), { code: 2, err: /^--limits: not JSON/ })
     t.match(await run({ appUrl: 'ftp://x' }), { code: 2, err: /app_url/ })
     t.match(await run({}), { code: 2, err: /nothing to change/ })
+    const drop = () => runHere(world, (session, streams) => deletePlan(session, 'gold', streams))
+    t.match(await drop(), { code: 1, err: /plan gold is in use/ })
     t.match(await run({ plan: '' }), { code: 0, out: 'acme has plan null\n' })
+    const shown = await runHere(world, (session, streams) => showPlans(session, {}, streams))
+    t.match(shown, { out: /^gold +gold +\{"burst":100,"requests_per_s":50\} +3 +0$/m })
+    t.match(await drop(), { code: 0, out: 'plan gold is deleted\n' })
+    t.match(await drop(), { code: 4 })
 
     t.match(await spawnCli(['maintenance', 'acme', '--reason', 'move'], env), {
       code: 0,

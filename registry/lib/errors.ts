@@ -71,7 +71,8 @@ export const ERRORS = {
     status: 413,
     blame: 'client',
     message: 'The request body is too large.',
-    check: 'LOGIN_BODY_BYTES_MAX for login routes, the limits of the app for others.',
+    check:
+      'LOGIN_BODY_BYTES_MAX for login routes; body_bytes of the tenant; the limits of the app.',
   },
   BODY_TYPE_UNSUPPORTED: {
     status: 415,
@@ -323,6 +324,37 @@ export const ERRORS = {
     message: 'Too many requests at once.',
     check: 'Slow requests of this tenant; UPSTREAM_TENANT_SHARE_PERCENT, TENANT_SPREAD.',
     retryAfterS: 1,
+  },
+
+  // What a tenant may use of the fleet, by its plan or its own limits.
+  TENANT_RATE_LIMITED: {
+    status: 429,
+    blame: 'tenant',
+    message: 'Too many requests. Try again later.',
+    check:
+      'Limits requests_per_s and burst of the tenant or its plan (CLI plan-list, edit --limits).',
+    retryAfterS: 1,
+  },
+  TENANT_IN_FLIGHT_LIMITED: {
+    status: 429,
+    blame: 'tenant',
+    message: 'Too many requests at once.',
+    check: 'Limit in_flight of the tenant or its plan; slow requests of this tenant.',
+    retryAfterS: 1,
+  },
+  TENANT_SOCKETS_LIMITED: {
+    status: 429,
+    blame: 'tenant',
+    message: 'Too many open connections.',
+    check: 'Limit sockets of the tenant or its plan: WebSockets and event streams that stay open.',
+    retryAfterS: 10,
+  },
+  QUOTA_EXCEEDED: {
+    status: 429,
+    blame: 'tenant',
+    message: 'The quota of this month is used up.',
+    check: 'Limit requests_per_month of the tenant or its plan, against its usage of the month.',
+    retryAfterS: 3600,
   },
 
   // Our own faults: 503 and never 500, so that a client may try again.

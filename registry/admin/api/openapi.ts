@@ -54,6 +54,7 @@ function describe(operation: Operation): Json {
     ...(status !== 200 && operation.method === 'POST' && path === '/tenants'
       ? [parameter('header', 'Idempotency-Key', { type: 'string' }, false)]
       : []),
+    ...(path.includes(':code') ? [parameter('path', 'code', { type: 'string' }, true)] : []),
     ...(query === null ? [] : queryParameters(query)),
     ...(operation.isStream
       ? [parameter('header', 'Last-Event-ID', { type: 'string' }, false)]

@@ -14,6 +14,8 @@ export interface Call<Query, Body> {
   readonly gateways: GatewayQuestions
   /** Of the path. */
   readonly id: TenantId
+  /** Of the path: of a plan. */
+  readonly code: string
   readonly query: Query
   readonly body: Body
   /** Of If-Match. */

@@ -4,6 +4,7 @@ import { listUsage } from '../usage-list.ts'
 import { LIVE_OPERATIONS } from './live-operations.ts'
 import { MIGRATION_OPERATIONS } from './migration-operations.ts'
 import { type Operation, operation } from './operation.ts'
+import { PLAN_OPERATIONS } from './plan-operations.ts'
 import { PROVISIONING_OPERATIONS } from './provisioning-operations.ts'
 import { auditQuery, usageListQuery } from './queries.ts'
 import { auditPageResult, holderResult, keysResult, usagePageResult } from './results.ts'
@@ -15,6 +16,7 @@ export const OPERATIONS: readonly Operation[] = [
   ...LIVE_OPERATIONS,
   ...PROVISIONING_OPERATIONS,
   ...MIGRATION_OPERATIONS,
+  ...PLAN_OPERATIONS,
   operation({
     ...{ name: 'getTenantAudit', method: 'GET', path: '/tenants/:id/audit', scope: 'read' },
     summary: 'Who did what to it, the newest first; also of a tenant that is deleted',

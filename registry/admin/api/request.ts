@@ -3,6 +3,7 @@ import { Fault } from '../../lib/errors.ts'
 import { parseTenantId, type TenantId } from '../../tenant.ts'
 import type { Expected } from '../change.ts'
 import { wrongField } from '../fields.ts'
+import { PLAN_CODE } from '../plans.ts'
 
 /**
  * The key of a request: `Authorization: Bearer`, else `x-admin-api-key`; null where there is none.
@@ -40,6 +41,13 @@ export function idempotencyKeyOf({ headers }: FastifyRequest): string | null {
   const [, key] = /^"?([\x21\x23-\x5b\x5d-\x7e]{1,255})"?$/.exec(String(given)) ?? []
   if (key !== undefined) return key
   throw wrongField('Idempotency-Key', 'must be 1 to 255 printable characters without blanks')
+}
+
+/** @throws Fault VALIDATION_FAILED */
+export function codeOf(params: unknown): string {
+  const { code } = params as { code?: unknown }
+  if (typeof code === 'string' && PLAN_CODE.test(code)) return code
+  throw wrongField('code', 'must be the code of a plan')
 }
 
 /** RFC 9110 section 13.1.1. A weak tag matches nothing there. @throws Fault VALIDATION_FAILED */

@@ -4,6 +4,7 @@ import type { AuditItem, AuditPage } from '../audit.ts'
 import type { TenantItem } from '../item.ts'
 import type { AdminKey } from '../keys.ts'
 import type { TenantPage } from '../list.ts'
+import type { PlanItem } from '../plans.ts'
 import type { ConnectionReport } from '../probe.ts'
 import type { ProbeResult } from '../probe-result.ts'
 import type { Usage, UsageDay } from '../usage.ts'
@@ -113,6 +114,20 @@ export const usagePageResult = z.strictObject({
   page: count.nullable(),
   next_cursor: maybe,
 }) satisfies z.ZodType<UsagePage>
+
+export const planResult = z.strictObject({
+  code: text,
+  name: text,
+  limits: z.unknown(),
+  weight: count,
+  tenants: count,
+  created_at: time,
+  updated_at: time,
+}) satisfies z.ZodType<PlanItem>
+
+export const plansResult = z.strictObject({ items: z.array(planResult) })
+
+export const planRemovedResult = z.strictObject({ code: text })
 
 const auditItem = z.strictObject({
   id: text,

@@ -14,6 +14,7 @@ import { openApiDocument } from './openapi.ts'
 import type { Operation } from './operation.ts'
 import { OPERATIONS } from './operations.ts'
 import {
+  codeOf,
   expectedOf,
   idempotencyKeyOf,
   idOf,
@@ -118,6 +119,7 @@ function serve(
         actor: actorOf(request),
         // An operation without a tenant in its path does not look at it.
         id: operation.path.includes(':id') ? idOf(request.params) : ('' as never),
+        code: operation.path.includes(':code') ? codeOf(request.params) : '',
         query: readFields(operation.query ?? NOTHING, queryOf(request)),
         body: readFields(
           operation.bodyFor?.(request.body) ?? operation.body ?? NOTHING,

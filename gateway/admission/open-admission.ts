@@ -1,0 +1,115 @@
+import { Counter, Gauge, type Registry } from 'prom-client'
+import type { Log } from '../../registry/lib/log.ts'
+import type { Membership } from '../../registry/membership.ts'
+import { readPlans } from '../../registry/plans.ts'
+import type { RegistryStore } from '../../registry/store.ts'
+import type { Tenant } from '../../registry/tenant.ts'
+import type { GatewayConfig } from '../config.ts'
+import { RecentCache } from '../recent.ts'
+import { Admission } from './admission.ts'
+import { PlanBook } from './plan-book.ts'
+import { Quotas, readMonthlyUsage } from './quota.ts'
+
+export interface OpenAdmissionOptions {
+  readonly config: GatewayConfig
+  readonly store: RegistryStore
+  readonly membership: Membership
+  readonly metrics: Registry
+  readonly log: Log
+}
+
+export interface OpenAdmission {
+  readonly admission: Admission
+  readonly plans: PlanBook
+  /** Before the first tenant is served. @throws Fault REGISTRY_UNAVAILABLE */
+  load(): Promise<void>
+  close(): void
+}
+
+/** Misconfigured tenants whose version is remembered, so that each is logged once. */
+const COMPLAINTS_MAX = 1000
+
+/** The admission of a gateway, tied to the Registry and to the metrics. */
+export function openAdmission(options: OpenAdmissionOptions): OpenAdmission {
+  const { config, store, membership, metrics, log } = options
+  const plans = new PlanBook({
+    read: () => readPlans(store),
+    onChange: () => admission.renew(),
+    log,
+  })
+  const quotas = new Quotas({
+    read: tenants => readMonthlyUsage(store, tenants),
+    slots: () => admission.withQuota(),
+    log,
+  })
+  const admission = new Admission({
+    isOn: config.ADMISSION === 'on',
+    planOf: code => plans.get(code),
+    standard: config.TENANT_LIMITS,
+    share: () => 1 / membership.live,
+    quotas,
+    onMalformed: makeComplain(log),
+    slotsMax: config.TENANT_CACHE_ENTRIES,
+  })
+  showAdmission(metrics, admission, quotas)
+  return {
+    admission,
+    plans,
+    async load() {
+      await plans.load()
+      quotas.start()
+      admission.start()
+    },
+    close() {
+      plans.close()
+      quotas.close()
+      admission.close()
+    },
+  }
+}
+
+/** Once for each version of a tenant's row. */
+function makeComplain(log: Log) {
+  const told = new RecentCache<{ readonly version: number }>(COMPLAINTS_MAX)
+  return ({ id, key, configVersion: version }: Tenant, what: string) => {
+    const name = `${id} ${what}`
+    if (told.get(name)?.version === version) return
+    told.set(name, { version })
+    log.error({ tenantId: id, tenant: key, what }, 'a limit that is none: it counts as not set')
+  }
+}
+
+function showAdmission(registry: Registry, admission: Admission, { events }: Quotas): void {
+  const registers = [registry]
+  // By limit. `rate` of one tenant without an end: see the access log for whose; its plan is too small, or it floods.
+  new Counter({
+    name: 'doorman_admission_refused_total',
+    help: 'Requests refused by a limit of their tenant',
+    labelNames: ['limit'],
+    registers,
+    collect() {
+      this.reset()
+      for (const [limit, count] of Object.entries(admission.refused)) this.inc({ limit }, count)
+    },
+  })
+  // Each is a tenant that has used up its month: the log says which. Sell it a larger plan.
+  new Counter({
+    name: 'doorman_quota_events_total',
+    help: 'Tenants whose monthly quota was found used up, once per process and month',
+    labelNames: ['quota'],
+    registers,
+    collect() {
+      this.reset()
+      for (const [quota, count] of Object.entries(events)) this.inc({ quota }, count)
+    },
+  })
+  new Gauge({
+    name: 'doorman_admission_tenants',
+    help: 'Tenants whose use is counted: those of the last minute',
+    aggregator: 'max',
+    registers,
+    collect() {
+      this.set(admission.size)
+    },
+  })
+}
