@@ -172,6 +172,8 @@ t.test(
   'the fleet shows gateways with load and bounds, replicas, and the busiest tenants',
   async t => {
     await until(async () => (await fleet()).top[0]?.tenant_id === acme.id)
+    const atPrimary = (await admin('/fleet', workers)).result as unknown as FleetState
+    t.equal(atPrimary.gateways.length, 3, 'the primary of the workers tells the same')
     const { gateways, replicas, top, totals, missing, versions } = await fleet()
     t.strictSame(missing, [])
     t.equal(versions.length, 1)

@@ -38,6 +38,9 @@ const TURN_WAIT_MS_MAX = 2_000
 /** Answers are looked for after these pauses, in milliseconds; the last goes on. */
 const LOOK_PAUSES_MS = [15, 25, 50, 75] as const
 
+/** Old answers taken away with a question: more than questions bring, of several who ask none twice. */
+const PRUNE_MAX = 1000
+
 /** Who is there, those first that were heard of last. */
 const MEMBERS = `
   SELECT id FROM gateway_instances WHERE heartbeat_at > clock_timestamp() - $1 * interval '1 ms'
@@ -46,7 +49,10 @@ const MEMBERS = `
 /** The notice goes out when this commits, to all that listen. What nobody took away of earlier answers goes. */
 const PUT = `
   WITH gone AS (
-    DELETE FROM gateway_answers WHERE answered_at < clock_timestamp() - interval '1 minute'
+    DELETE FROM gateway_answers WHERE (question_id, gateway_id) IN (
+      SELECT question_id, gateway_id FROM gateway_answers
+      WHERE answered_at < clock_timestamp() - interval '1 minute'
+      LIMIT ${PRUNE_MAX} FOR UPDATE SKIP LOCKED)
   )
   SELECT pg_notify('gateway_asked', $1)`
 
