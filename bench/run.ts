@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { benchBinding } from './binding.ts'
 import { benchConnections } from './connections/run.ts'
 import { benchControlPlane } from './control-plane.ts'
+import { benchMetering, benchMeteringCost } from './metering.ts'
 import { benchMigrations } from './migrations/run.ts'
 import { HELP, type Options, parseOptions } from './options.ts'
 import { PEERS } from './peers/all.ts'
@@ -26,6 +27,14 @@ main(process.argv.slice(2)).catch((error: unknown) => {
 async function main(args: readonly string[]): Promise<void> {
   if (args.length === 1 && args[0] === 'binding') {
     process.stdout.write(await benchBinding())
+    return
+  }
+  if (args.length === 1 && args[0] === 'metering-cost') {
+    process.stdout.write(await benchMeteringCost())
+    return
+  }
+  if (args[0] === 'metering' && args.length <= 2 && /^\d{1,8}$/.test(args[1] ?? '1000000')) {
+    await benchMetering(Number(args[1] ?? 1_000_000))
     return
   }
   if (args[0] === 'connections' && args.slice(1).every(arg => arg === '--quick')) {

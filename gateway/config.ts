@@ -95,6 +95,7 @@ const ENV = {
   HELD_REQUESTS_PER_TENANT_MAX: int(0, 1_000_000, 1000),
   METERING_FLUSH_MS: int(100, 60_000, 5000),
   METERING_USERS_EXACT_MAX: int(0, 100_000, 5000),
+  METERING_JOURNAL_DIR: text().optional(),
   ADMISSION: z.enum(['on', 'off'], 'must be on or off').default('on'),
   TENANT_LIMITS: parsed(text().optional(), readLimits),
   IN_FLIGHT_MAX: int(1, 1_000_000, 10_000),

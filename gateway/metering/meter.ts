@@ -9,7 +9,9 @@ import {
   type UsageUser,
 } from '../../registry/usage-batch.ts'
 import type { Exchange } from '../exchange.ts'
-import { COLUMN, COLUMN_OF_CLASS, TenantUsage } from './tenant-usage.ts'
+import type { UsageJournal } from './journal.ts'
+import type { UsageParts } from './journal-file.ts'
+import { COLUMN, COLUMN_OF_CLASS, dateOf, TenantUsage } from './tenant-usage.ts'
 import { parseUsageField, type UsageFieldProblem } from './usage-field.ts'
 import { UserSketch, userMark } from './user-sketch.ts'
 
@@ -18,6 +20,8 @@ export interface MeterOptions {
   readonly instance: string
   /** METERING_USERS_EXACT_MAX: users of a tenant and day that are named; further ones go into a sketch. */
   readonly usersExactMax: number
+  /** null: what is in no batch dies with the process. */
+  readonly journal?: UsageJournal | null
   readonly limits?: Partial<MeterLimits>
   readonly clock?: MeterClock
 }
@@ -70,6 +74,7 @@ export class Meter {
   readonly #options: MeterOptions
   readonly #limits: MeterLimits
   readonly #clock: MeterClock
+  readonly #journal: UsageJournal | null
   readonly #days = new Map<number, Map<string, TenantUsage>>()
   #today: Map<string, TenantUsage> = new Map()
   #day = 0
@@ -90,6 +95,7 @@ export class Meter {
 
   constructor(options: MeterOptions) {
     this.#options = options
+    this.#journal = options.journal ?? null
     this.#limits = { ...METER_LIMITS, ...options.limits }
     this.#clock = options.clock ?? { now: Date.now, monotonic: () => performance.now() }
     this.#roll(this.#clock.now())
@@ -121,14 +127,18 @@ export class Meter {
     }
     exchange.meteredDay = usage.day
     const column = COLUMN_OF_CLASS[(status / 100) | 0] ?? -1
-    if (column !== -1) usage.add(column, 1)
-    if (status >= 500) return
+    if (column !== -1) this.#add(usage, column, 1)
+    if (status < 500) this.#addServed(usage, exchange)
+    this.#journal?.write()
+  }
+
+  #addServed(usage: TenantUsage, { status, principal, appUsage }: Exchange): void {
     if (status === 101) this.#openSocket(usage)
-    const user = exchange.principal?.sub
+    const user = principal?.sub
     if (user !== undefined && user !== '' && usage.users?.has(user) !== true) {
       this.#addUser(usage, user)
     }
-    if (exchange.appUsage !== null) this.#addCounters(usage, exchange.appUsage)
+    if (appUsage !== null) this.#addCounters(usage, appUsage)
   }
 
   /** The exchange is over. */
@@ -138,10 +148,9 @@ export class Meter {
     if (meteredDay === 0) {
       // An answer of the gateway's own that refuses nothing is neither.
       if (errorCode === null && status !== 0) return
-      this.#usageOf(tenant.id)?.add(
-        errorCode === null ? COLUMN.requests_aborted : COLUMN.requests_refused,
-        1,
-      )
+      const usage = this.#usageOf(tenant.id)
+      const column = errorCode === null ? COLUMN.requests_aborted : COLUMN.requests_refused
+      if (usage !== null) this.#add(usage, column, 1)
       return
     }
     if (status >= 500) return
@@ -150,10 +159,10 @@ export class Meter {
     }
     const usage = this.#usageOf(tenant.id)
     if (usage === null) return
-    usage.add(COLUMN.bytes_in, exchange.bytesIn)
-    usage.add(COLUMN.bytes_out, exchange.bytesOut)
+    this.#add(usage, COLUMN.bytes_in, exchange.bytesIn)
+    this.#add(usage, COLUMN.bytes_out, exchange.bytesOut)
     if (status === 101) this.#closeSocket(usage)
-    else usage.add(COLUMN.duration_ms, Math.floor(tookMs))
+    else this.#add(usage, COLUMN.duration_ms, Math.floor(tookMs))
   }
 
   /** Part of what has come together, in the size that a statement takes; null: nothing is left. */
@@ -162,34 +171,70 @@ export class Meter {
     if (wallMs >= this.#dayEndMs) this.#roll(wallMs)
     else this.#countSockets(this.#clock.monotonic())
     if (this.#dirty.length === 0) return null
-    const days: UsageDayCounts[] = []
-    const users: UsageUser[] = []
-    const sketches: UsageSketch[] = []
-    const counters: UsageCounter[] = []
-    let roomForUsers = this.#limits.batchUsersMax
-    const taken = this.#dirty.splice(0, this.#limits.batchTenantsMax)
-    for (const usage of taken) {
+    const taken = this.#take(this.#dirty.splice(0, this.#limits.batchTenantsMax))
+    const { instance } = this.#options
+    this.#sequence++
+    const sealedAtMs = this.#clock.now()
+    const batch = { instance, sequence: this.#sequence, sealedAtMs, ...taken }
+    if (this.#journal !== null) {
+      this.#journal.seal(batch, this.#dirty.length === 0 ? null : this.#peek())
+    }
+    return batch
+  }
+
+  /** The Registry has the batch. */
+  written(sequence: number): void {
+    this.#journal?.drop(sequence)
+  }
+
+  /** To be called now and then, however long the Registry takes nothing. */
+  tend(): void {
+    const journal = this.#journal
+    if (journal === null) return
+    journal.touch()
+    if (journal.isTooLong) journal.compact(this.#peek())
+  }
+
+  #take(dirty: readonly TenantUsage[]): UsageParts {
+    const parts = emptyParts()
+    let room = this.#limits.batchUsersMax
+    for (const usage of dirty) {
       const of = { tenant_id: usage.tenantId, date: dateOf(usage.day) }
-      days.push(takeCounts(usage, of))
-      for (const [name, value] of usage.counters ?? []) counters.push({ ...of, name, value })
+      parts.days.push(countsOf(usage, of))
+      usage.counts.fill(0)
+      for (const [name, value] of usage.counters ?? []) parts.counters.push({ ...of, name, value })
       usage.counters = null
-      for (const user_id of usage.newUsers.splice(0, roomForUsers)) {
-        users.push({ ...of, user_id, user_mark: userMark(user_id) })
-        roomForUsers--
+      const users = usage.newUsers.splice(0, room)
+      for (const user_id of users) {
+        parts.users.push({ ...of, user_id, user_mark: userMark(user_id) })
       }
-      const marks = usage.sketch?.take(roomForUsers) ?? []
-      roomForUsers -= marks.length
-      if (marks.length > 0) sketches.push({ ...of, marks })
+      room -= users.length
+      const marks = usage.sketch?.take(room) ?? []
+      room -= marks.length
+      if (marks.length > 0) parts.sketches.push({ ...of, marks })
       if (usage.newUsers.length > 0 || (usage.sketch?.moved ?? 0) > 0) this.#dirty.push(usage)
       else {
         usage.isDirty = false
         if (usage.day !== this.#day) this.#forget(usage)
       }
     }
-    const { instance } = this.#options
-    const sealedAtMs = this.#clock.now()
-    this.#sequence++
-    return { instance, sequence: this.#sequence, sealedAtMs, days, users, sketches, counters }
+    return parts
+  }
+
+  /** All that is in no batch. */
+  #peek(): UsageParts {
+    const parts = emptyParts()
+    for (const usage of this.#dirty) {
+      const of = { tenant_id: usage.tenantId, date: dateOf(usage.day) }
+      parts.days.push(countsOf(usage, of))
+      for (const [name, value] of usage.counters ?? []) parts.counters.push({ ...of, name, value })
+      for (const user_id of usage.newUsers) {
+        parts.users.push({ ...of, user_id, user_mark: userMark(user_id) })
+      }
+      const marks = usage.sketch?.peek() ?? []
+      if (marks.length > 0) parts.sketches.push({ ...of, marks })
+    }
+    return parts
   }
 
   /** The tenant's record of today; null at the bound. */
@@ -200,6 +245,11 @@ export class Meter {
     const usage = this.#today.get(tenantId) ?? this.#make(tenantId, this.#day)
     if (usage !== null && !usage.isDirty) this.#touch(usage)
     return usage
+  }
+
+  #add(usage: TenantUsage, column: number, amount: number): void {
+    usage.add(column, amount)
+    this.#journal?.add(usage, column, amount)
   }
 
   #touch(usage: TenantUsage): void {
@@ -277,7 +327,7 @@ export class Meter {
     // What is less than a millisecond goes on to the next time.
     const ms = Math.floor(untilMs - usage.socketsUntilMs)
     if (ms <= 0) return
-    usage.add(COLUMN.websocket_ms, ms * usage.openSockets)
+    this.#add(usage, COLUMN.websocket_ms, ms * usage.openSockets)
     usage.socketsUntilMs += ms
     if (!usage.isDirty) this.#touch(usage)
   }
@@ -291,6 +341,7 @@ export class Meter {
       usage.users.add(id)
       usage.newUsers.push(id)
       this.#namedUsers++
+      this.#journal?.addUser(usage, id, userMark(id))
       return
     }
     if (usage.sketch === null) {
@@ -301,7 +352,8 @@ export class Meter {
       usage.sketch = new UserSketch()
       this.#sketches++
     }
-    usage.sketch.add(userMark(id))
+    const mark = userMark(id)
+    if (usage.sketch.add(mark)) this.#journal?.addMark(usage, mark)
   }
 
   #addCounters(usage: TenantUsage, field: string): void {
@@ -312,7 +364,7 @@ export class Meter {
     }
     for (const [name, value] of counters) {
       if (name === 'pdf_generated') {
-        usage.add(COLUMN.pdf_generated, value)
+        this.#add(usage, COLUMN.pdf_generated, value)
         continue
       }
       usage.counterNames ??= new Set()
@@ -325,6 +377,7 @@ export class Meter {
       }
       usage.counters ??= new Map()
       usage.counters.set(name, (usage.counters.get(name) ?? 0) + value)
+      this.#journal?.addCounter(usage, name, value)
     }
   }
 
@@ -332,13 +385,22 @@ export class Meter {
   #takeBack(tenantId: string, day: number, status: number): void {
     const usage = this.#days.get(day)?.get(tenantId) ?? this.#make(tenantId, day)
     if (usage === null) return
-    usage.add(COLUMN_OF_CLASS[(status / 100) | 0] as number, -1)
-    usage.add(COLUMN.responses_5xx, 1)
+    this.#add(usage, COLUMN_OF_CLASS[(status / 100) | 0] as number, -1)
+    this.#add(usage, COLUMN.responses_5xx, 1)
     if (!usage.isDirty) this.#touch(usage)
   }
 }
 
-function takeCounts(
+function emptyParts() {
+  return {
+    days: [] as UsageDayCounts[],
+    users: [] as UsageUser[],
+    sketches: [] as UsageSketch[],
+    counters: [] as UsageCounter[],
+  }
+}
+
+function countsOf(
   { counts }: TenantUsage,
   of: { readonly tenant_id: string; readonly date: string },
 ): UsageDayCounts {
@@ -346,12 +408,7 @@ function takeCounts(
   for (const [i, name] of USAGE_COLUMNS.entries()) {
     if (counts[i] !== 0) row[name] = counts[i] as number
   }
-  counts.fill(0)
   return row
-}
-
-function dateOf(day: number): string {
-  return new Date(day * DAY_MS).toISOString().slice(0, 10)
 }
 
 /** What PostgreSQL cannot keep, or not index, stands as its hash: one user must not fail the batch of all. */

@@ -206,7 +206,7 @@ t.test('a batch that is refused holds up none after it', async t => {
   ]
   const writer = new UsageWriter({
     store: world.store,
-    meter: { seal: () => batches.shift() ?? null },
+    meter: { seal: () => batches.shift() ?? null, written() {}, tend() {} },
     log: makeLog('test', 'silent'),
     flushMs: 60_000,
   })

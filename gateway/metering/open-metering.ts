@@ -2,11 +2,16 @@ import { Counter, Gauge, type Registry } from 'prom-client'
 import type { Log } from '../../registry/lib/log.ts'
 import type { RegistryStore } from '../../registry/store.ts'
 import type { GatewayConfig } from '../config.ts'
+import { adoptJournals } from './adopt-journals.ts'
+import { UsageJournal } from './journal.ts'
 import { Meter } from './meter.ts'
 import { UsageWriter } from './usage-writer.ts'
 
 export interface MeteringOptions {
-  readonly config: Pick<GatewayConfig, 'METERING_FLUSH_MS' | 'METERING_USERS_EXACT_MAX'>
+  readonly config: Pick<
+    GatewayConfig,
+    'METERING_FLUSH_MS' | 'METERING_USERS_EXACT_MAX' | 'METERING_JOURNAL_DIR'
+  >
   readonly store: Pick<RegistryStore, 'query'>
   /** `Membership.id`. */
   readonly instance: string
@@ -20,25 +25,58 @@ export interface Metering {
   close(deadlineMs: number): Promise<void>
 }
 
-/** Counts from now on, and writes what it counts to the Registry, with its figures in `/metrics`. */
-export function openMetering({
-  config,
-  store,
-  instance,
-  registry,
-  log,
-}: MeteringOptions): Metering {
-  const meter = new Meter({ instance, usersExactMax: config.METERING_USERS_EXACT_MAX })
+/** How often journals of processes that were killed are looked for. */
+const ADOPT_MS = 10_000
+
+/**
+ * Counts from now on, and writes what it counts to the Registry, with its figures in `/metrics`.
+ *
+ * @throws Error where METERING_JOURNAL_DIR cannot be made
+ */
+export function openMetering(options: MeteringOptions): Metering {
+  const { config, store, instance, registry, log } = options
+  const { METERING_JOURNAL_DIR: dir } = config
+  const journal = dir === undefined ? null : new UsageJournal({ dir, instance, log })
+  const meter = new Meter({ instance, usersExactMax: config.METERING_USERS_EXACT_MAX, journal })
   const writer = new UsageWriter({ store, meter, log, flushMs: config.METERING_FLUSH_MS })
-  show(registry, meter, writer)
+  show(registry, meter, writer, journal)
   writer.start()
+  const stopAdopting = dir === undefined ? () => {} : keepAdopting(dir, options)
   return {
     meter,
-    close: async deadlineMs => void (await writer.close(deadlineMs)),
+    async close(deadlineMs) {
+      stopAdopting()
+      await writer.close(deadlineMs)
+      journal?.close()
+    },
   }
 }
 
-function show(registry: Registry, meter: Meter, writer: UsageWriter): void {
+/** One look at a time, the first one now. */
+function keepAdopting(dir: string, { instance, store, log }: MeteringOptions): () => void {
+  let isLooking = false
+  const look = async () => {
+    if (isLooking) return
+    isLooking = true
+    try {
+      await adoptJournals({ dir, instance, store, log })
+    } catch (error) {
+      log.debug({ err: error }, 'journals not brought in yet')
+    } finally {
+      isLooking = false
+    }
+  }
+  const timer = setInterval(() => void look(), ADOPT_MS).unref()
+  void look()
+  return () => clearInterval(timer)
+}
+
+function show(
+  registry: Registry,
+  meter: Meter,
+  writer: UsageWriter,
+  journal: UsageJournal | null,
+): void {
   // Above a few METERING_FLUSH_MS: usage cannot be written, the log says why. Nothing is lost while the process lives.
   new Gauge({
     name: 'doorman_metering_age_seconds',
@@ -57,6 +95,10 @@ function show(registry: Registry, meter: Meter, writer: UsageWriter): void {
   // Not 0: a bound of gateway/metering/meter.ts was met, and invoices are too low by that much.
   counter('doorman_metering_lost_total', 'What a bound kept from being counted', 'what', () => ({
     ...meter.lost,
+  }))
+  // Not 0: the disk of METERING_JOURNAL_DIR is full or broken, and a killed process would lose what it counted.
+  counter('doorman_metering_journal_failures_total', 'Writes to the journal', 'outcome', () => ({
+    refused: journal?.failures ?? 0,
   }))
   // Rises: the app sends x-usage that is none; by why.
   counter('doorman_usage_fields_ignored_total', 'Fields x-usage that count nothing', 'why', () => ({

@@ -37,6 +37,9 @@ export class TenantUsage {
   openSockets = 0
   /** `performance.now()` until which the time of open sockets is counted. */
   socketsUntilMs = 0
+  /** Of the journal's file in which it has `journalNumber`. */
+  journalEpoch = 0
+  journalNumber = 0
 
   constructor(tenantId: string, day: number) {
     this.tenantId = tenantId
@@ -46,4 +49,11 @@ export class TenantUsage {
   add(column: number, amount: number): void {
     this.counts[column] = (this.counts[column] as number) + amount
   }
+}
+
+const DAY_MS = 86_400_000
+
+/** @param day since the epoch @returns YYYY-MM-DD */
+export function dateOf(day: number): string {
+  return new Date(day * DAY_MS).toISOString().slice(0, 10)
 }

@@ -12,7 +12,7 @@ import type { Meter } from './meter.ts'
 
 export interface UsageWriterOptions {
   readonly store: Pick<RegistryStore, 'query'>
-  readonly meter: Pick<Meter, 'seal'>
+  readonly meter: Pick<Meter, 'seal' | 'written' | 'tend'>
   readonly log: Log
   /** METERING_FLUSH_MS. */
   readonly flushMs: number
@@ -64,7 +64,10 @@ export class UsageWriter {
 
   start(): void {
     const { flushMs, tidyMs = TIDY_MS } = this.#options
-    this.#timer = setInterval(() => void this.flush(), flushMs).unref()
+    this.#timer = setInterval(() => {
+      this.#options.meter.tend()
+      void this.flush()
+    }, flushMs).unref()
     this.#tidier = setInterval(() => void this.#tidy(), tidyMs).unref()
   }
 
@@ -101,7 +104,9 @@ export class UsageWriter {
         this.#writtenAtMs = Date.now()
         return
       }
+      const { sequence } = this.#pending
       if (!(await this.#write(this.#pending))) return
+      this.#options.meter.written(sequence)
       this.#pending = null
     }
   }

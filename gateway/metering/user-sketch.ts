@@ -26,19 +26,23 @@ export class UserSketch {
   /** Registers that moved since `take`. */
   readonly #moved = new Set<number>()
 
-  /** True where it moved a register for the first time since `take`. */
+  /** True where it says anything new. */
   add(mark: number): boolean {
     const register = mark >> 6
     const rank = mark & 63
     if (rank <= (this.#ranks[register] as number)) return false
     this.#ranks[register] = rank
-    if (this.#moved.has(register)) return false
     this.#moved.add(register)
     return true
   }
 
   get moved(): number {
     return this.#moved.size
+  }
+
+  /** The marks that moved. */
+  peek(): number[] {
+    return [...this.#moved].map(register => (register << 6) | (this.#ranks[register] as number))
   }
 
   /** The marks that moved, at most `max`; the others stay for the next time. */
