@@ -1,7 +1,9 @@
 import pg from 'pg'
 import t from 'tap'
+import { listFailures } from '../registry/migrate/failures.ts'
+import { listRuns } from '../registry/migrate/runs.ts'
 import type { TenantOutcome } from './fleet.ts'
-import { startTestFleet } from './test-kit.ts'
+import { PASSWORD, startTestFleet } from './test-kit.ts'
 
 const TENANTS = Number(process.env.DOORMAN_FLEET_TENANTS ?? 40)
 const FAULTY = ['slow', 'broken', 'locked', 'unreachable', 'refused'] as const
@@ -190,4 +192,46 @@ t.test('one run of many that start together is enough, where they ask for it', a
   t.match(second, { code: 0, stdout: '', stderr: /another run is under way/ })
   t.match(await fleet.call(['--tenant-key', 'good0']), { code: 0 }, 'others go on')
   client.release(true)
+})
+
+t.test('a reader that leaves ends no run, and the run is in the Registry as it ended', async t => {
+  await fleet.write('0005_unread.sql', 'CREATE TABLE unread ();')
+  const command = fleet.command(['--json', '--retries', '0', '--concurrency', '1'])
+  command.onLine = () => command.child.stdout?.destroy()
+  const { code } = await command.done
+  t.equal(code, 1)
+  t.not((await fleet.query('good5', `SELECT to_regclass('unread') AS r`))[0]?.r, null)
+  const [run] = await listRuns(fleet.store, 1)
+  t.match(run, { state: 'done', startedBy: /^cli:/, isFleet: true, target: '0005', failed: 2 })
+  t.equal((run?.ok ?? 0) + 2 + (run?.skipped ?? 0), run?.tenants)
+  const failures = await listFailures(fleet.store, run?.id as string, null, 10)
+  t.equal(failures.length, 2)
+  for (const { code: word } of failures) t.match(word, /^[A-Z0-9_]+$/)
+  t.notMatch(JSON.stringify(failures), PASSWORD)
+})
+
+t.test('a tenant with a deployment of its own is left to it, unless it is asked for', async t => {
+  await fleet.addTenants(['apart'])
+  await fleet.registry.admin.query(
+    `UPDATE tenants SET mode = 'dedicated' WHERE tenant_key = 'apart'`,
+  )
+  const shared = await fleet.call(['--laggards', '--json', '--retries', '0'])
+  t.notMatch(shared.stdout, '"apart"')
+  const all = await fleet.call(['--include', 'dedicated', '--laggards', '--retries', '0'])
+  t.match(all.stdout, /^ok {6} apart {2}- -> 0005 /m)
+})
+
+t.test('a watch ends by a signal with 0, and each of its passes is a run', async t => {
+  await fleet.registry.admin.query(
+    `UPDATE tenants SET schema_version = NULL WHERE tenant_key = 'good1'`,
+  )
+  const command = fleet.command(['--watch', '--json', '--retries', '0'])
+  command.onLine = line => {
+    if (line.includes('"end"')) command.child.kill('SIGTERM')
+  }
+  const { code, stdout } = await command.done
+  t.equal(code, 0)
+  t.match(stdout, /"key":"good1","result":"ok"/)
+  const [run] = await listRuns(fleet.store, 1)
+  t.match(run, { state: 'done', options: { laggards: true }, ok: 1 })
 })

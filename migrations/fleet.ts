@@ -5,7 +5,7 @@ import { MigrationError, type MigrationFile, readMigrations } from './files.ts'
 import { overFleet, PACE, type Pace } from './over-fleet.ts'
 import { type NoteStore, Recorder } from './recorder.ts'
 import { RETRIES, type Retries, withRetries } from './retry.ts'
-import { type MigrateOptions, type MigrateResult, migrate } from './runner.ts'
+import { type MigrateOptions, type MigrateResult, migrate, type Phases } from './runner.ts'
 import { codeOf, type DatabaseAccess, reasonOf, sessionOf } from './tenant-database.ts'
 import { type FailureLimit, isOver, planWaves, type Wave } from './waves.ts'
 
@@ -40,6 +40,8 @@ export interface TenantOutcome {
   readonly applied: number
   readonly attempts: number
   readonly durationMs: number
+  /** Of the attempt that went well; null: none did. */
+  readonly phases: Phases | null
   /** Why it failed or was skipped, or what the migration warned of. */
   readonly note: string | null
 }
@@ -116,6 +118,7 @@ async function migrateTenant(
     after: run?.after ?? null,
     applied: run?.applied.length ?? 0,
     durationMs: Math.round(performance.now() - startedMs),
+    phases: run?.phases ?? null,
   })
   const tell = (
     state: MigrationWord,

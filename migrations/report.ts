@@ -25,15 +25,23 @@ export function jsonReport(write: (text: string) => void): Report {
   return {
     start: (tenants, target) => tell('start', { tenants, target }),
     wave: ({ name, tenants }) => tell('wave', { name, tenants: tenants.length }),
-    done: ({ tenant, result, before, after, applied, attempts, durationMs, note }) =>
+    done: ({ tenant, result, before, after, applied, attempts, durationMs, phases, note }) =>
       tell('tenant', {
         ...{ id: tenant.id, key: tenant.key, result, before, after, applied, attempts },
         ...{ duration_ms: durationMs, note },
+        ...(phases !== null && {
+          connect_ms: tenth(phases.connectMs),
+          lock_ms: tenth(phases.lockMs),
+          apply_ms: tenth(phases.applyMs),
+          close_ms: tenth(phases.closeMs),
+        }),
       }),
     end: ({ ok, failed, skipped, left, stoppedBy }) =>
       tell('end', { ok, failed, skipped, left, stopped_by: stoppedBy }),
   }
 }
+
+const tenth = (ms: number) => Math.round(ms * 10) / 10
 
 /** Lines; on a terminal a bar, and lines for what went wrong alone. */
 export function textReport({ out, bar }: Writers, now = () => performance.now()): Report {

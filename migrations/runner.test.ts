@@ -136,6 +136,10 @@ t.test('a lock held by traffic makes the migration give way in time', async t =>
   await t.rejects(migrate({ ...options, lockTimeoutMs: 100 }), /0001_a.sql: .*lock timeout/)
   await client.query('ROLLBACK')
   await t.resolves(migrate({ ...options, lockTimeoutMs: 100 }))
+  await client.query('BEGIN; LOCK TABLE busy')
+  await write('0002_b.sql', '-- lock_timeout: 50ms\nALTER TABLE busy ADD COLUMN m int;')
+  await t.rejects(migrate({ ...options, lockTimeoutMs: 60_000 }), /0002_b.sql: .*lock timeout/)
+  await client.query('ROLLBACK')
 })
 
 t.test('one runner per database: the second waits, or says who holds it', async t => {

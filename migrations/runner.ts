@@ -4,6 +4,7 @@ import { MigrationError, type MigrationFile, readMigrations, upTo } from './file
 import {
   type AppliedMigration,
   LOCK_TIMEOUT_MS,
+  lockAndPeek,
   lockRunner,
   peekApplied,
   readApplied,
@@ -30,6 +31,19 @@ export interface MigrateResult {
   readonly warnings: readonly string[]
   /** True where the database is at a version that this release does not know: a newer one was here. */
   readonly isAhead: boolean
+  /** Where the time went; absent: not measured. */
+  readonly phases?: Phases
+}
+
+/** Of one database. */
+export interface Phases {
+  /** TCP, TLS, login. */
+  readonly connectMs: number
+  /** The lock, and what was applied. */
+  readonly lockMs: number
+  /** The files. */
+  readonly applyMs: number
+  readonly closeMs: number
 }
 
 export interface Plan {
@@ -41,7 +55,7 @@ export interface Plan {
  * Brings one database to the newest version of `directory`, or to `to`. Each file runs in a transaction together
  * with its record in `doorman_migrations`, so that a killed run resumes where it stopped; two runners never work
  * on one database at a time, by a session advisory lock (connect to PostgreSQL itself, or to a session-pooling
- * PgBouncer). A database that has nothing to do is not locked.
+ * PgBouncer). A database that has nothing to do waits for no lock.
  *
  * The comment that a file begins with may say `-- no transaction` (for CREATE INDEX CONCURRENTLY): it then runs
  * statement by statement, each ended by a semicolon at the end of a line, without `$$`; it must be safe to run
@@ -52,12 +66,16 @@ export interface Plan {
 export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
   const all = options.files ?? (await readMigrations(options.directory))
   const files = upTo(all, options.to ?? null)
-  return withSession(options, async client => {
+  const clock = [performance.now()]
+  const mark = () => void clock.push(performance.now())
+  const result = await withSession(options, async client => {
+    mark()
     const warnings: string[] = []
     client.on('notice', notice => {
       if (notice.severity === 'WARNING' && notice.message) warnings.push(notice.message)
     })
     const done = await lockUnlessDone(client, files, options.runnerWaitMs)
+    mark()
     const before = done.at(-1)?.version ?? null
     const newest = all.at(-1)?.version ?? null
     let reached = before
@@ -74,8 +92,14 @@ export async function migrate(options: MigrateOptions): Promise<MigrateResult> {
       applied.push({ file: file.name, durationMs: Math.round(performance.now() - startedAt) })
     }
     const isAhead = before !== null && (newest === null || before > newest)
+    mark()
     return { before, after: reached, applied, warnings, isAhead }
   })
+  mark()
+  const [connectMs = 0, lockMs = 0, applyMs = 0, closeMs = 0] = clock
+    .slice(1)
+    .map((ms, i) => ms - (clock[i] as number))
+  return { ...result, phases: { connectMs, lockMs, applyMs, closeMs } }
 }
 
 /** What `migrate` would run; changes nothing and waits for nobody. */
@@ -126,8 +150,9 @@ async function lockUnlessDone(
   files: readonly MigrationFile[],
   runnerWaitMs: number | undefined,
 ): Promise<readonly AppliedMigration[]> {
-  const seen = await peekApplied(client)
-  if (seen !== null && pendingOf(files, seen).length === 0) return seen
+  const isEnough = (done: readonly AppliedMigration[]) => pendingOf(files, done).length === 0
+  const seen = await lockAndPeek(client, runnerWaitMs, isEnough)
+  if (seen !== null) return seen
   await lockRunner(client, runnerWaitMs)
   return readApplied(client)
 }

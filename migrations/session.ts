@@ -14,6 +14,10 @@ const LOCK_POLL_MS = 100
 const CONNECT_TIMEOUT_MS = 3_000
 /** Any constant will do; it keeps our lock apart from those of other tools. */
 const RUNNER_LOCK = "hashtextextended('doorman_migrations', 0)"
+const TRY_LOCK = `SELECT pg_try_advisory_lock(${RUNNER_LOCK}) AS held`
+const READ_APPLIED =
+  'SELECT version, name, checksum FROM doorman_migrations ORDER BY version COLLATE "C"'
+const UNDEFINED_TABLE = '42P01'
 
 export interface SessionOptions {
   readonly target: PgTarget
@@ -58,12 +62,46 @@ export async function withSession<T>(
  * @throws MigrationError where another runner still has it after `waitMs`
  */
 export async function lockRunner(client: Client, waitMs = RUNNER_WAIT_MS): Promise<void> {
+  await untilHeld(waitMs, async () => {
+    const { rows } = await client.query<{ held: boolean }>(TRY_LOCK)
+    return rows[0]?.held === true ? true : null
+  })
+}
+
+/**
+ * What was applied, and the lock, in one round trip where no other runner is there. Where `isEnough` says of what was applied
+ * that nothing is left to do, the lock of another is not waited for.
+ *
+ * @returns null where nothing was ever applied, not even the table of records is there; the lock is not held then
+ * @throws MigrationError as `lockRunner`
+ */
+export async function lockAndPeek(
+  client: Client,
+  waitMs = RUNNER_WAIT_MS,
+  isEnough: (applied: readonly AppliedMigration[]) => boolean,
+): Promise<readonly AppliedMigration[] | null> {
+  try {
+    return await untilHeld(waitMs, async () => {
+      // The second statement has a snapshot of its own: what the runner that had the lock before did is in it.
+      const results = await client.query(`${TRY_LOCK};${READ_APPLIED}`)
+      const [lock, records] = results as unknown as readonly [
+        { readonly rows: readonly { readonly held: boolean }[] },
+        { readonly rows: readonly AppliedMigration[] },
+      ]
+      return lock.rows[0]?.held === true || isEnough(records.rows) ? records.rows : null
+    })
+  } catch (error) {
+    if ((error as { code?: string }).code === UNDEFINED_TABLE) return null
+    throw error
+  }
+}
+
+/** Asks again and again, until the answer is not null. */
+async function untilHeld<T>(waitMs: number, ask: () => Promise<T | null>): Promise<T> {
   const deadline = performance.now() + waitMs
   for (;;) {
-    const { rows } = await client.query<{ held: boolean }>(
-      `SELECT pg_try_advisory_lock(${RUNNER_LOCK}) AS held`,
-    )
-    if (rows[0]?.held === true) return
+    const answer = await ask()
+    if (answer !== null) return answer
     if (performance.now() >= deadline) {
       throw new MigrationError(`another runner has held this database for ${waitMs} ms`)
     }
@@ -71,15 +109,12 @@ export async function lockRunner(client: Client, waitMs = RUNNER_WAIT_MS): Promi
   }
 }
 
-const READ_APPLIED =
-  'SELECT version, name, checksum FROM doorman_migrations ORDER BY version COLLATE "C"'
-
 /** What was applied; null: nothing ever, not even the table of records. */
 export async function peekApplied(client: Client): Promise<readonly AppliedMigration[] | null> {
   try {
     return (await client.query<AppliedMigration>(READ_APPLIED)).rows
   } catch (error) {
-    if ((error as { code?: string }).code === '42P01') return null
+    if ((error as { code?: string }).code === UNDEFINED_TABLE) return null
     throw error
   }
 }

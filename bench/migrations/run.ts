@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { rm } from 'node:fs/promises'
+import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { childEnv } from '../../deploy/local/run.ts'
 import {
@@ -28,7 +29,12 @@ interface Measured {
   readonly seconds: number
   /** Of a tenant, in milliseconds: the runner's, and PostgreSQL's. */
   readonly cpuMs: { readonly runner: number; readonly postgres: number }
+  /** Of a tenant, by the runner's own clock; null: it tells none. */
+  readonly phasesMs: Phases | null
 }
+
+const PHASES = ['connect_ms', 'lock_ms', 'apply_ms', 'close_ms'] as const
+type Phases = Readonly<Record<(typeof PHASES)[number], number>>
 
 /**
  * `npm run bench -- migrations`: a release of three migrations over a fleet of databases on one durable
@@ -91,8 +97,11 @@ async function measureAll(
   progress('the whole fleet')
   // So that every tenant has the same left to do.
   await runMeasured('', 1, doorman(work.second, AT_ONCE), env, '', postgres.pid)
-  await measure('Doorman, whole fleet', tenants.length, doorman(work.third, AT_ONCE))
-  await measure('nothing to do, whole fleet', tenants.length, doorman(work.third, AT_ONCE))
+  await measure(`${ONE_BY_ONE}, all`, tenants.length, doorman(work.third, 1))
+  await measure('Doorman, whole fleet', tenants.length, doorman(work.fourth, AT_ONCE))
+  await measure('nothing to do, whole fleet', tenants.length, doorman(work.fourth, AT_ONCE))
+  // Last: the first connection to a new database fills its catalog's cache file.
+  await measure('connections alone', tenants.length, [PEER_LOOP], loop('connect', tenants))
   return [...sums.values()]
 }
 
@@ -106,6 +115,7 @@ function addUp(sum: Measured | undefined, one: Measured): Measured {
       runner: mean(sum.cpuMs.runner, one.cpuMs.runner),
       postgres: mean(sum.cpuMs.postgres, one.cpuMs.postgres),
     },
+    phasesMs: meanOf(sum.phasesMs, one.phasesMs, mean),
   }
 }
 
@@ -132,7 +142,12 @@ async function runMeasured(
   const keep = (chunk: Buffer) => {
     output = (output + chunk.toString('utf8')).slice(-OUTPUT_CHARS_MAX)
   }
-  child.stdout.on('data', keep)
+  const told: Phases[] = []
+  createInterface({ input: child.stdout }).on('line', line => {
+    keep(Buffer.from(`${line}\n`))
+    const phases = readPhases(line)
+    if (phases !== null) told.push(phases)
+  })
   child.stderr.on('data', keep)
   child.stdin.on('error', () => {}) // it ended before it read all: the exit code tells
   child.stdin.end(input)
@@ -145,7 +160,26 @@ async function runMeasured(
   const runnerUs = usageOfTree(process.pid).cpuUs - before.runner - ownUs - postgresUs
   const perTenant = (us: number) => us / 1000 / tenants
   const cpuMs = { runner: perTenant(runnerUs), postgres: perTenant(postgresUs) }
-  return { name, tenants, seconds, cpuMs }
+  const phasesMs =
+    told.length === 0
+      ? null
+      : phasesOf(phase => told.reduce((sum, one) => sum + one[phase], 0) / told.length)
+  return { name, tenants, seconds, cpuMs, phasesMs }
+}
+
+function meanOf(a: Phases | null, b: Phases | null, mean: (a: number, b: number) => number) {
+  return a === null || b === null ? null : phasesOf(phase => mean(a[phase], b[phase]))
+}
+
+function phasesOf(value: (phase: keyof Phases) => number): Phases {
+  return Object.fromEntries(PHASES.map(phase => [phase, value(phase)])) as unknown as Phases
+}
+
+/** Of a line of `--json` that tells of a tenant. */
+function readPhases(line: string): Phases | null {
+  if (!line.startsWith('{"event":"tenant"')) return null
+  const told = JSON.parse(line) as Partial<Phases>
+  return told.connect_ms === undefined ? null : (told as Phases)
 }
 
 function cpuOf({ userCPUTime, systemCPUTime }: NodeJS.ResourceUsage): number {
@@ -171,5 +205,12 @@ function render(measured: readonly Measured[], tenants: number): string {
   const head =
     `${'a release of three migrations'.padEnd(26)} tenants  seconds tenants/s × one by one` +
     ' runner ms postgres ms\n'
-  return `${head}${rows.join('')}${tenants} databases on one durable PostgreSQL; CPU time is of a tenant\n`
+  const phases = measured.flatMap(({ name, phasesMs }) =>
+    phasesMs === null
+      ? []
+      : `${name.padEnd(26)} ${PHASES.map(one => phasesMs[one].toFixed(1).padStart(10)).join(' ')}\n`,
+  )
+  const phasesHead = `${'of a tenant, ms'.padEnd(26)}    connect   lock, read    apply      close\n`
+  const foot = `${tenants} databases on one durable PostgreSQL; CPU time is of a tenant\n`
+  return `${head}${rows.join('')}${foot}\n${phasesHead}${phases.join('')}`
 }

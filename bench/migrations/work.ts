@@ -18,11 +18,12 @@ export function releaseOf(prefix: string): readonly string[] {
 
 export interface Work {
   readonly folder: string
-  /** For Doorman: the files of the repository, and three releases that end with these versions. */
+  /** For Doorman: the files of the repository, and four releases that end with these versions. */
   readonly doorman: string
   readonly first: string
   readonly second: string
   readonly third: string
+  readonly fourth: string
   readonly nodePgMigrate: string
 }
 
@@ -40,6 +41,7 @@ export async function writeWork(): Promise<Work> {
   await write('first', 9001)
   await write('second', 9011)
   await write('third', 9021)
+  await write('fourth', 9031)
   const nodePgMigrate = join(folder, 'node-pg-migrate')
   await mkdir(nodePgMigrate)
   for (const [i, sql] of releaseOf('npm').entries()) {
@@ -48,5 +50,13 @@ export async function writeWork(): Promise<Work> {
       `-- Up Migration\n${sql}\n`,
     )
   }
-  return { folder, doorman, nodePgMigrate, first: '9003', second: '9013', third: '9023' }
+  return {
+    folder,
+    doorman,
+    nodePgMigrate,
+    first: '9003',
+    second: '9013',
+    third: '9023',
+    fourth: '9033',
+  }
 }

@@ -163,8 +163,8 @@ export async function addOnlyRun(client: ClientBase, run: NewRun): Promise<strin
 
 async function insertRun(client: ClientBase, run: NewRun): Promise<string> {
   const { id = randomUUID(), startedBy, isFleet, options, retryOf = null, selection = null } = run
-  await client.query(PRUNE)
   await client.query(ADD, [id, startedBy, isFleet, JSON.stringify(options), retryOf, selection])
+  await client.query(PRUNE)
   return id
 }
 
