@@ -1,5 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import type { PgTarget } from '../registry/lib/pg.ts'
+import { findLiveRun } from '../registry/migrate/runs.ts'
 import type { ListedTenant, RegistryStore } from '../registry/store.ts'
 import { baseline } from './baseline.ts'
 import { readMigrations, upTo } from './files.ts'
@@ -210,8 +211,18 @@ async function plan(context: CommandContext, target: string | null): Promise<num
 async function status(context: CommandContext, target: string | null): Promise<number> {
   const { options, store } = context
   const found = await readStatus(store.migrationStates(), target)
-  if (options.isJson) print(context, JSON.stringify(statusForJson(found)))
-  else context.terminal.out(renderStatus(found))
+  const run = await findLiveRun(store)
+  if (options.isJson) {
+    const running = run && { id: run.id, started_by: run.startedBy, runner: run.runner }
+    print(context, JSON.stringify({ ...statusForJson(found), running }))
+  } else {
+    context.terminal.out(renderStatus(found))
+    if (run !== null) {
+      const done = run.ok + run.failed + run.skipped
+      const counts = `${done} of ${run.tenants ?? '?'} done, ${run.failed} failed`
+      print(context, `run ${run.id} of ${run.startedBy} is ${run.state}: ${counts}`)
+    }
+  }
   return EXIT.none
 }
 

@@ -1,8 +1,10 @@
 import pg from 'pg'
 import t from 'tap'
 import { listFailures } from '../registry/migrate/failures.ts'
-import { listRuns } from '../registry/migrate/runs.ts'
+import { addRun, giveUpRun, listRuns } from '../registry/migrate/runs.ts'
 import type { TenantOutcome } from './fleet.ts'
+import { parseOptions } from './options.ts'
+import { runOptionsOf } from './run-options.ts'
 import { PASSWORD, startTestFleet } from './test-kit.ts'
 
 const TENANTS = Number(process.env.DOORMAN_FLEET_TENANTS ?? 40)
@@ -234,4 +236,15 @@ t.test('a watch ends by a signal with 0, and each of its passes is a run', async
   t.match(stdout, /"key":"good1","result":"ok"/)
   const [run] = await listRuns(fleet.store, 1)
   t.match(run, { state: 'done', options: { laggards: true }, ok: 1 })
+})
+
+t.test('status tells of a run that is under way', async t => {
+  t.match(JSON.parse((await fleet.call(['status', '--json'])).stdout), { running: null })
+  const options = parseOptions([])
+  if (options === 'help') throw new Error('no options')
+  const run = { startedBy: 'somebody', isFleet: true, options: runOptionsOf(options) }
+  const id = await addRun(fleet.store, run)
+  const { stdout } = await fleet.call(['status'])
+  t.match(stdout, `run ${id} of somebody is starting: 0 of ? done, 0 failed`)
+  await giveUpRun(fleet.store, id, 'over')
 })

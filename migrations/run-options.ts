@@ -1,4 +1,5 @@
 import type { RunOptions } from '../registry/migrate/runs.ts'
+import { parseTenantId } from '../registry/tenant.ts'
 import { type Options, parseOptions } from './options.ts'
 
 const MINUTE_MS = 60_000
@@ -32,6 +33,10 @@ export function optionsOfRun(run: RunOptions): Options {
   const args = [
     ...['--concurrency', String(run.concurrency), '--per-host', String(run.per_host)],
     ...['--retries', String(run.retries)],
+    // Also where the tenants are chosen already: a list that got lost must never become the fleet.
+    ...(run.tenants ?? []).flatMap(name => [
+      ...[parseTenantId(name) === null ? '--tenant-key' : '--tenant-id', name],
+    ]),
     ...(run.canary > 0 ? ['--canary', String(run.canary)] : []),
     ...(run.to === null ? [] : ['--to', run.to]),
     ...(run.max_failures === null ? [] : ['--max-failures', run.max_failures]),
