@@ -42,6 +42,18 @@ export function answerAboutServer(exchange: Exchange, cors: Cors): void {
   answerOwn(exchange, 204, headers, '', cors)
 }
 
+/** In the envelope of the API (DESIGN 4.1). */
+export function answerOwnResult(
+  exchange: Exchange,
+  message: string,
+  result: unknown,
+  cors: Cors,
+): void {
+  const headers = ['content-type', 'application/json; charset=utf-8', ...OWN_ANSWER_FIELDS]
+  const body = { status: true, message, result, request_id: exchange.requestId }
+  answerOwn(exchange, 200, headers, JSON.stringify(body), cors)
+}
+
 export function answerPreflight(exchange: Exchange, cors: Cors): void {
   const headers = [...cors.preflightFields(exchange), ...OWN_ANSWER_FIELDS]
   answerOwn(exchange, 204, headers, '', cors)
@@ -57,6 +69,6 @@ function answerOwn(
   if (exchange.requestId !== '') headers.push('x-request-id', exchange.requestId)
   headers.push(...cors.fields(exchange))
   exchange.status = status
-  exchange.bytesOut = body.length
+  exchange.bytesOut = Buffer.byteLength(body)
   exchange.reply.send(status, headers, body)
 }

@@ -37,6 +37,7 @@ import { openMetering } from './metering/open-metering.ts'
 import { makeMetrics } from './metrics.ts'
 import { OpenSockets } from './open-sockets.ts'
 import { Overload } from './overload.ts'
+import { makeOwnUsage } from './own-usage.ts'
 import { makeRecheck } from './recheck.ts'
 import { RegistryMetrics } from './registry-metrics.ts'
 import { Revocations } from './revocation.ts'
@@ -306,6 +307,7 @@ export async function startGateway(
       ca: config.UPSTREAM_SSL_CA,
       log,
     }),
+    answerUsage: makeOwnUsage({ store, cors }),
     onFinished(exchange: Exchange) {
       inFlight--
       const tookMs = performance.now() - exchange.startedAt

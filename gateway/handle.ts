@@ -48,6 +48,8 @@ export interface Pipeline {
   /** Called once for each exchange, when its last byte is handed over or it was cut. */
   readonly onFinished: (exchange: Exchange) => void
   readonly upgrader: Upgrader
+  /** Answers what a route says that the gateway itself answers. */
+  readonly answerUsage: (exchange: Exchange, finish: Finish) => void
 }
 
 /**
@@ -144,6 +146,7 @@ const SHED = {
 } as const satisfies Record<ShedReason, Fault>
 
 function sign(exchange: Exchange, pipeline: Running): void {
+  if (exchange.route?.answer === 'usage') return pipeline.answerUsage(exchange, pipeline.onEnd)
   const tenant = exchange.tenant as Tenant
   const nowMs = Date.now()
   const context = pipeline.contexts.peek(tenant, nowMs)

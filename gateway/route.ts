@@ -23,6 +23,8 @@ export interface Route {
    * exists and one that does not look alike; the app's own reach the client as they are.
    */
   readonly refusals: 'gateway' | 'app'
+  /** Who answers: the app, or the gateway itself with what the tenant has used. */
+  readonly answer: 'app' | 'usage'
 }
 
 const ACCOUNT_FIELDS: readonly string[] = ['email', 'username']
@@ -37,6 +39,7 @@ export const DEFAULT_ROUTES: readonly Route[] = [
   authRoute('verify-2fa', 'temp_token'),
   // By whatever method: what the app takes for a logout is one.
   { ...row('logout', null, '/api/auth/logout', 'access_token'), revokes: true },
+  { ...row('usage', ['GET'], '/api/usage', 'access_token'), answer: 'usage' },
   row('api', null, '/api/*', 'access_token'),
 ]
 
@@ -53,7 +56,7 @@ function row(
 ): Route {
   return {
     ...{ name, methods, path, credential, revokes: false },
-    ...{ account: ACCOUNT_FIELDS, counts, refusals: 'gateway' },
+    ...{ account: ACCOUNT_FIELDS, counts, refusals: 'gateway', answer: 'app' },
   }
 }
 
@@ -105,10 +108,15 @@ const routesFileSchema = z.object({
             .default([...ACCOUNT_FIELDS]),
           counts: z.enum(['failures', 'attempts']).default('failures'),
           refusals: z.enum(['gateway', 'app']).default('gateway'),
+          answer: z.enum(['app', 'usage']).default('app'),
         })
         .refine(({ revokes, credential }) => !revokes || credential === 'access_token', {
           path: ['revokes'],
           message: 'only where the credential is access_token',
+        })
+        .refine(({ answer, credential }) => answer === 'app' || credential === 'access_token', {
+          path: ['answer'],
+          message: 'app, unless the credential is access_token',
         }),
     )
     .min(1)
@@ -117,7 +125,7 @@ const routesFileSchema = z.object({
 
 /**
  * The table of a ROUTES_FILE: `{"routes": [{"name", "methods"?, "path", "credential", "revokes"?, "account"?,
- * "counts"?, "refusals"?}]}`, the last three for login routes.
+ * "counts"?, "refusals"?, "answer"?}]}`; account, counts and refusals are for login routes.
  *
  * @throws Error with what is wrong and where
  */

@@ -16,8 +16,20 @@ export interface UsageItem {
   readonly usage_score: number
 }
 
+export interface UsageTotals {
+  /** That have used anything. */
+  readonly tenants: number
+  readonly api_requests: number
+  readonly pdf_generated: number
+  readonly storage_gb: number
+  readonly bytes_in: number
+  readonly bytes_out: number
+}
+
 export interface UsagePage {
   readonly month: string
+  /** Of the whole fleet, whatever the filter. */
+  readonly totals: UsageTotals
   readonly items: readonly UsageItem[]
   readonly total: number
   readonly limit: number
@@ -28,16 +40,29 @@ export interface UsagePage {
 /** Of the tenants $1 in the month that begins at $2. Primary key, at most 31 rows for each. */
 const COUNTS = `
   SELECT tenant_id, sum(api_requests) AS api_requests, sum(pdf_generated) AS pdf_generated,
-    max(active_users) AS busiest_day, (array_agg(storage_gb ORDER BY date DESC))[1] AS storage_gb
+    max(active_users) AS busiest_day, (array_agg(storage_gb ORDER BY date DESC)
+      FILTER (WHERE storage_measured_at IS NOT NULL OR storage_gb <> 0))[1] AS storage_gb
   FROM customer_usage_daily
   WHERE tenant_id = ANY($1::uuid[]) AND date >= $2::date AND date < $2::date + interval '1 month'
   GROUP BY tenant_id`
 
-/** Index (tenant_id, date, user_id). */
+/** As in usage.ts. */
 const PEOPLE = `
-  SELECT tenant_id, count(DISTINCT user_id) AS people FROM user_activity_daily
-  WHERE tenant_id = ANY($1::uuid[]) AND date >= $2::date AND date < $2::date + interval '1 month'
-  GROUP BY tenant_id`
+  SELECT tenant_id, usage_people(tenant_id, $2::date, ($2::date + interval '1 month')::date) AS people
+  FROM unnest($1::uuid[]) AS tenant_id`
+
+/** Of the whole fleet in the month that begins at $1, tenants that are deleted by now too; a read of all its rows. */
+const TOTALS = `
+  SELECT count(*) AS tenants, coalesce(sum(requests), 0) AS api_requests,
+    coalesce(sum(pdfs), 0) AS pdf_generated, coalesce(sum(storage), 0) AS storage_gb,
+    coalesce(sum(bytes_in), 0) AS bytes_in, coalesce(sum(bytes_out), 0) AS bytes_out
+  FROM (
+    SELECT sum(api_requests) AS requests, sum(pdf_generated) AS pdfs, sum(bytes_in) AS bytes_in,
+      sum(bytes_out) AS bytes_out, (array_agg(storage_gb ORDER BY date DESC)
+        FILTER (WHERE storage_measured_at IS NOT NULL OR storage_gb <> 0))[1] AS storage
+    FROM customer_usage_daily
+    WHERE date >= $1::date AND date < $1::date + interval '1 month' GROUP BY tenant_id
+  ) AS of_tenants`
 
 /**
  * What each tenant of a page used, by the same rules as `usageOf`: one page of tenants first, so that the
@@ -52,12 +77,21 @@ export async function listUsage(
 ): Promise<UsagePage> {
   const { items, ...page } = await listTenants(deps, query)
   const values = [items.map(({ id }) => id), `${month}-01`]
-  const { counts, people } = await deps.store.use(async client => ({
+  const { counts, people, totals } = await deps.store.use(async client => ({
     counts: byTenant((await client.query(COUNTS, values)).rows),
     people: byTenant((await client.query(PEOPLE, values)).rows),
+    totals: (await client.query<Row>(TOTALS, [`${month}-01`])).rows[0] as Row,
   }))
   return {
     month,
+    totals: {
+      tenants: Number(totals.tenants),
+      api_requests: Number(totals.api_requests),
+      pdf_generated: Number(totals.pdf_generated),
+      storage_gb: Number(totals.storage_gb),
+      bytes_in: Number(totals.bytes_in),
+      bytes_out: Number(totals.bytes_out),
+    },
     ...page,
     items: items.map(({ id, tenant_key, name, mode, plan }) => {
       const row = counts.get(id)

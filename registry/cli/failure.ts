@@ -1,5 +1,5 @@
 /** Exit codes of the CLI; scripts rely on them. */
-export const EXIT = { ok: 0, failure: 1, usage: 2, exists: 3, notFound: 4 } as const
+export const EXIT = { ok: 0, failure: 1, usage: 2, exists: 3, notFound: 4, busy: 5 } as const
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT]
 
 /** A failure that the operator reads as one line, without a stack trace. */

@@ -10,6 +10,7 @@ import { addDoctor, addLifecycleVerbs } from './lifecycle-verbs.ts'
 import type { MoveFlags } from './move.ts'
 import type { HostFlags, ProvisionFlags } from './provision.ts'
 import type { Session } from './session.ts'
+import { addUsageVerbs } from './usage-verbs.ts'
 
 const HELP = `
 Secrets are never arguments. On a terminal they are asked for; otherwise they are read from
@@ -34,7 +35,7 @@ Environment: TENANT_REGISTRY_DB_URL, MASTER_ENCRYPTION_KEY, MASTER_ENCRYPTION_KE
 NODE_ENV=production a database has no loopback, link-local or metadata address unless
 TENANT_ADDRESS_ALLOW lists it. set-issuer: JWT_ISSUER is the platform's own issuer, which it refuses.
 
-Exit codes: 0 ok, 1 failure, 2 wrong usage, 3 exists already, 4 no such tenant.`
+Exit codes: 0 ok, 1 failure, 2 wrong usage, 3 exists already, 4 no such tenant, 5 another one is at it.`
 
 requireSafeRuntime()
 process.exitCode = await run(process.argv.slice(2))
@@ -186,6 +187,7 @@ function makeProgram(streams: Streams, done: (code: ExitCode) => void): Command 
   status('maintenance', 'maintenance', 'answer 503 for a tenant that is worked at')
   status('archive', 'archived', 'end a tenant; after ARCHIVE_GRACE_DAYS it may be deleted')
   addLifecycleVerbs(program, act, streams)
+  addUsageVerbs(program, act, streams)
   addDoctor(program, act, streams, process.env)
 
   program

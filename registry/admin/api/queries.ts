@@ -55,7 +55,7 @@ export const auditQuery = z.strictObject({
   ...paging,
 })
 
-export const usageQuery = z.strictObject({ month })
+export const usageQuery = z.strictObject({ month, daily: oneOf(['true', 'false']).optional() })
 
 /** Of what moves a tenant; the body may be left out. */
 export const reasonBody = z.strictObject({ reason: reason.default(null) }).default({ reason: null })

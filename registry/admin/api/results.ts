@@ -7,8 +7,8 @@ import type { TenantPage } from '../list.ts'
 import type { PlanItem } from '../plans.ts'
 import type { ConnectionReport } from '../probe.ts'
 import type { ProbeResult } from '../probe-result.ts'
-import type { Usage, UsageDay } from '../usage.ts'
-import type { UsageItem, UsagePage } from '../usage-list.ts'
+import type { DailyUsage, Usage, UsageDay } from '../usage.ts'
+import type { UsageItem, UsagePage, UsageTotals } from '../usage-list.ts'
 
 /** What the API answers, for the OpenAPI document; the types of the service keep it true. */
 const text = z.string()
@@ -94,10 +94,40 @@ export const usageResult = z.strictObject({
   ...counters,
   usage_score: z.number(),
   days: z.array(z.strictObject({ date: z.iso.date(), ...counters }) satisfies z.ZodType<UsageDay>),
+  daily: z
+    .array(
+      z.strictObject({
+        date: z.iso.date(),
+        ...counters,
+        responses_2xx: count,
+        responses_3xx: count,
+        responses_4xx: count,
+        responses_5xx: count,
+        requests_refused: count,
+        requests_aborted: count,
+        websockets: count,
+        websocket_ms: count,
+        bytes_in: count,
+        bytes_out: count,
+        duration_ms: count,
+        database_bytes: count.nullable(),
+        bucket_bytes: count.nullable(),
+        counters: z.record(text, count),
+      }) satisfies z.ZodType<DailyUsage>,
+    )
+    .exactOptional(),
 }) satisfies z.ZodType<Usage>
 
 export const usagePageResult = z.strictObject({
   month: text,
+  totals: z.strictObject({
+    tenants: count,
+    api_requests: count,
+    pdf_generated: count,
+    storage_gb: z.number(),
+    bytes_in: count,
+    bytes_out: count,
+  }) satisfies z.ZodType<UsageTotals>,
   items: z.array(
     z.strictObject({
       tenant_id: z.uuid(),

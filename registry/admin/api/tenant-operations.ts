@@ -146,12 +146,13 @@ export const TENANT_OPERATIONS: readonly Operation[] = [
   }),
   operation({
     ...{ name: 'getUsage', method: 'GET', path: '/tenants/:id/usage', scope: 'read' },
-    summary: 'What it used in a month (UTC), and the score of that; this month by default',
+    summary:
+      'What it used in a month (UTC), and the score of that; this month by default, with daily=true all that is counted of each day',
     query: usageQuery,
     result: usageResult,
     run: async ({ deps, id, query }) => ({
       message: 'Usage.',
-      result: await usageOf(deps, id, query.month ?? thisMonth()),
+      result: await usageOf(deps, id, query.month ?? thisMonth(), query.daily === 'true'),
     }),
   }),
 ]
