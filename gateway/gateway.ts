@@ -185,6 +185,7 @@ export async function startGateway(
     onHold: notice => holds.learn(notice),
     onQuestion: asked => live.take(asked),
     onPlans: () => admitted.plans.refresh(),
+    onShareWanted: instance => admitted.onShareWanted(instance),
     onHealth(isHealthy) {
       cache.isWatched = isHealthy
     },

@@ -32,6 +32,8 @@ export interface TenantWatchOptions {
   readonly onQuestion?: (asked: Asked) => void
   /** A plan was made, changed or deleted: all are read anew. Not told of what happens while the listener is cut: see onGap. */
   readonly onPlans?: () => void
+  /** A gateway waits for parts of limits that others may not need. Missed, the next heartbeat does the same. */
+  readonly onShareWanted?: (instance: string) => void
   readonly onHealth?: (isHealthy: boolean) => void
   readonly heartbeatMs?: number
   /** How long a heartbeat, or any other statement of the listener, may take. */
@@ -45,7 +47,11 @@ const TOKENS_CHANNEL = 'token_revoked'
 const HOLDS_CHANNEL = 'tenant_held'
 const QUESTIONS_CHANNEL = 'gateway_asked'
 const PLANS_CHANNEL = 'plan_changed'
-const CHANNELS = [TENANTS_CHANNEL, TOKENS_CHANNEL, HOLDS_CHANNEL, QUESTIONS_CHANNEL, PLANS_CHANNEL]
+const SHARES_CHANNEL = 'share_wanted'
+const CHANNELS = [
+  ...[TENANTS_CHANNEL, TOKENS_CHANNEL, HOLDS_CHANNEL, QUESTIONS_CHANNEL],
+  ...[PLANS_CHANNEL, SHARES_CHANNEL],
+]
 const BACKOFF_MIN_MS = 100
 /** Tombstones are kept for 30 days; long before that, a catch-up from an old cursor is not trusted. */
 const CURSOR_AGE_MAX_MS = 24 * 60 * 60 * 1000
@@ -221,6 +227,8 @@ export class TenantWatch {
       if (asked !== null) return this.#options.onQuestion?.(asked)
     } else if (channel === PLANS_CHANNEL) {
       return this.#options.onPlans?.()
+    } else if (channel === SHARES_CHANNEL) {
+      return this.#options.onShareWanted?.(payload ?? '')
     } else return
     this.#options.log.warn({ channel }, 'a notice that cannot be read')
   }

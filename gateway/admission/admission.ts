@@ -1,11 +1,15 @@
+import { SHARE_KINDS, type ShareKind } from '../../registry/admission-shares.ts'
 import type { ErrorCode, Fault } from '../../registry/lib/errors.ts'
 import { effectiveLimits, type LimitLayer, type Limits } from '../../registry/limits.ts'
 import type { Plan } from '../../registry/plans.ts'
 import type { Tenant, TenantId } from '../../registry/tenant.ts'
 import type { Exchange } from '../exchange.ts'
+import { maxOf } from './asked.ts'
 import { settle, takeToken } from './bucket.ts'
 import { bodyTooLarge, LimitedBody } from './limited-body.ts'
 import type { Quotas } from './quota.ts'
+import type { Part } from './share.ts'
+import type { Demand } from './shares.ts'
 import { Slot } from './slot.ts'
 
 export interface AdmissionOptions {
@@ -14,8 +18,10 @@ export interface AdmissionOptions {
   readonly planOf: (code: string) => Plan | undefined
   /** What holds where neither the tenant nor its plan says something. */
   readonly standard: LimitLayer
-  /** This process's part of the fleet's limits, in (0, 1]. */
-  readonly share: () => number
+  /** This process's part of the fleet's limits. */
+  readonly partOf: (tenant: TenantId, kind: ShareKind) => Part
+  /** A tenant was refused here, and may have something left at another process. */
+  readonly onShort: (tenant: TenantId, kind: ShareKind) => void
   readonly quotas: Quotas
   /** A limit of a tenant that is none, or a plan that is not there. */
   readonly onMalformed: (tenant: Tenant, what: string) => void
@@ -25,7 +31,7 @@ export interface AdmissionOptions {
   readonly now?: () => number
 }
 
-export type RefusedBy = 'rate' | 'in_flight' | 'sockets' | 'body' | 'quota'
+export type RefusedBy = ShareKind | 'body' | 'quota'
 
 const SWEEP_MS = 10_000
 /** A tenant that has sent nothing for so long, and uses nothing, starts anew when it comes again. */
@@ -84,6 +90,32 @@ export class Admission {
     this.#epoch++
   }
 
+  /** The same for one tenant. */
+  renewOne(tenant: TenantId): void {
+    const slot = this.#slots.get(tenant)
+    if (slot !== undefined) slot.epoch = -1
+  }
+
+  /** How tenants stand to their limits here; those alone that `isNear` picks. */
+  *demands(isNear: (demand: Demand) => boolean): Generator<Demand, void, undefined> {
+    const nowMs = this.#now()
+    for (const { id: tenant, limits, asked, sockets, inFlight } of this.#slots.values()) {
+      if (!hasSharedLimit(limits)) continue
+      const wasRefused = { ...asked.refused }
+      asked.look(sockets, nowMs)
+      for (const kind of SHARE_KINDS) {
+        const max = maxOf(kind, limits)
+        if (!Number.isFinite(max) || max === 0) continue
+        const counted = asked.demand(kind, limits)
+        // Who was refused needs more than it has, however little that is.
+        const least = wasRefused[kind] > 0 ? this.#options.partOf(tenant, kind).share : 0
+        const held = kind === 'rate' ? 0 : (kind === 'sockets' ? sockets : inFlight) / max
+        const demand = { tenant, kind, demand: Math.max(counted, least), held }
+        if (isNear(demand)) yield demand
+      }
+    }
+  }
+
   /** Those with a monthly quota. */
   withQuota(): readonly Slot[] {
     return [...this.#slots.values()].filter(slot => slot.hasQuota)
@@ -104,26 +136,26 @@ export class Admission {
     if (exchange.body !== null) this.#checkBody(exchange, slot)
     const isSocket = exchange.upgrade !== null
     if (isSocket) {
-      if (slot.sockets >= slot.socketsMax) throw this.#refuse('sockets', slot.socketsFault())
-    } else if (slot.inFlight >= slot.inFlightMax)
-      throw this.#refuse('in_flight', slot.inFlightFault())
+      if (slot.sockets >= slot.socketsMax) throw this.#refuseShort(slot, 'sockets')
+    } else if (slot.inFlight >= slot.inFlightMax) throw this.#refuseShort(slot, 'in_flight')
     if (slot.used >= slot.limits.requestsPerMonth) {
       const refusal = this.#options.quotas.refusal(slot)
       if (refusal !== null) throw this.#refuse('quota', refusal)
     }
-    const { perMs, bucket } = slot
-    if (perMs > 0 && !takeToken(bucket, slot.capacity, perMs, exchange.startedAt)) {
-      throw this.#refuse('rate', slot.rateFault())
+    const { perMs, asked } = slot
+    asked.requests++
+    if (perMs > 0 && !takeToken(slot.bucket, slot.capacity, perMs, exchange.startedAt)) {
+      throw this.#refuseShort(slot, 'rate')
     }
     exchange.slot = slot
     exchange.isSocket = isSocket
     if (isSocket) slot.sockets++
-    else slot.inFlight++
+    else if (++slot.inFlight > asked.inFlightPeak) asked.inFlightPeak = slot.inFlight
   }
 
   /** The app has answered: what it did not fail at counts for the month, as the meter counts it. */
   answered({ slot, status }: Exchange): void {
-    if (slot !== null && slot.hasQuota && status < 500) slot.used++
+    if (slot?.hasQuota && status < 500) slot.used++
   }
 
   /** Ends what `enter` began. */
@@ -139,7 +171,7 @@ export class Admission {
   openStream(exchange: Exchange): Fault | null {
     const { slot } = exchange
     if (slot === null || exchange.isSocket) return null
-    if (slot.sockets >= slot.socketsMax) return this.#refuse('sockets', slot.socketsFault())
+    if (slot.sockets >= slot.socketsMax) return this.#refuseShort(slot, 'sockets')
     exchange.isSocket = true
     slot.inFlight--
     slot.sockets++
@@ -215,7 +247,7 @@ export class Admission {
     // A row read anew without a change says the same.
     const limits = this.#limitsOf(tenant)
     const isAsked = slot.hasQuota && slot.epoch >= 0
-    slot.apply(tenant, limits, this.#options.share(), this.#epoch, nowMs)
+    slot.apply(tenant, limits, this.#options.partOf, this.#epoch, nowMs)
     if (slot.hasQuota && !isAsked) this.#options.quotas.ask()
   }
 
@@ -240,8 +272,19 @@ export class Admission {
     }
   }
 
+  /** By a limit of which other processes have a part. */
+  #refuseShort(slot: Slot, kind: ShareKind): Fault {
+    slot.asked.refused[kind]++
+    this.#options.onShort(slot.id, kind)
+    return this.#refuse(kind, slot.faultOf(kind))
+  }
+
   #refuse(by: RefusedBy, fault: Fault): Fault {
     this.refused[by]++
     return fault
   }
+}
+
+function hasSharedLimit({ requestsPerS, inFlightMax, socketsMax }: Limits): boolean {
+  return Math.min(requestsPerS, inFlightMax, socketsMax) !== Number.POSITIVE_INFINITY
 }

@@ -1,4 +1,5 @@
 import { Counter, Gauge, type Registry } from 'prom-client'
+import { exchangeShares } from '../../registry/admission-shares.ts'
 import type { Log } from '../../registry/lib/log.ts'
 import type { Membership } from '../../registry/membership.ts'
 import { readPlans } from '../../registry/plans.ts'
@@ -9,6 +10,7 @@ import { RecentCache } from '../recent.ts'
 import { Admission } from './admission.ts'
 import { PlanBook } from './plan-book.ts'
 import { Quotas, readMonthlyUsage } from './quota.ts'
+import { Shares } from './shares.ts'
 
 export interface OpenAdmissionOptions {
   readonly config: GatewayConfig
@@ -21,7 +23,9 @@ export interface OpenAdmissionOptions {
 export interface OpenAdmission {
   readonly admission: Admission
   readonly plans: PlanBook
-  /** Before the first tenant is served. @throws Fault REGISTRY_UNAVAILABLE */
+  /** Another process waits for parts of limits. */
+  readonly onShareWanted: (instance: string) => void
+  /** After membership, and before the first tenant is served. @throws Fault REGISTRY_UNAVAILABLE */
   load(): Promise<void>
   close(): void
 }
@@ -42,25 +46,39 @@ export function openAdmission(options: OpenAdmissionOptions): OpenAdmission {
     slots: () => admission.withQuota(),
     log,
   })
+  const shares = new Shares({
+    exchange: turn => exchangeShares(store, turn),
+    instance: () => membership.id,
+    demands: isNear => admission.demands(isNear),
+    onChange: tenant => (tenant === null ? admission.renew() : admission.renewOne(tenant)),
+    log,
+  })
   const admission = new Admission({
     isOn: config.ADMISSION === 'on',
     planOf: code => plans.get(code),
     standard: config.TENANT_LIMITS,
-    share: () => 1 / membership.live,
+    partOf: (tenant, kind) => shares.partOf(tenant, kind),
+    onShort: (tenant, kind) => shares.hurry(tenant, kind),
     quotas,
     onMalformed: makeComplain(log),
     slotsMax: config.TENANT_CACHE_ENTRIES,
   })
   showAdmission(metrics, admission, quotas)
+  showShares(metrics, shares)
   return {
     admission,
     plans,
+    onShareWanted: instance => {
+      if (instance !== membership.id) shares.onWanted()
+    },
     async load() {
       await plans.load()
+      if (config.ADMISSION === 'on') await shares.join()
       quotas.start()
       admission.start()
     },
     close() {
+      shares.close()
       plans.close()
       quotas.close()
       admission.close()
@@ -110,6 +128,40 @@ function showAdmission(registry: Registry, admission: Admission, { events }: Quo
     registers,
     collect() {
       this.set(admission.size)
+    },
+  })
+}
+
+function showShares(registry: Registry, shares: Shares): void {
+  const registers = [registry]
+  // The sum over all processes is 1, or less for some seconds after one came or went.
+  new Gauge({
+    name: 'doorman_admission_share',
+    help: 'Part of the limits of all tenants that this process uses',
+    registers,
+    collect() {
+      this.set(shares.figures.even)
+    },
+  })
+  // Near 256 for long: so many tenants send unevenly, and more than their even part, that the others keep even parts.
+  new Gauge({
+    name: 'doorman_admission_shares_by_demand',
+    help: 'Limits of tenants of which this process uses another part than of the rest',
+    aggregator: 'max',
+    registers,
+    collect() {
+      this.set(shares.figures.byDemand)
+    },
+  })
+  // `failed` grows: the Registry cannot be asked, and the parts stay as they are.
+  new Counter({
+    name: 'doorman_admission_share_turns_total',
+    help: 'Exchanges of parts through the Registry, by outcome',
+    labelNames: ['outcome'],
+    registers,
+    collect() {
+      this.reset()
+      for (const [outcome, count] of Object.entries(shares.turns)) this.inc({ outcome }, count)
     },
   })
 }

@@ -1,8 +1,10 @@
+import type { ShareKind } from '../../registry/admission-shares.ts'
 import { Fault } from '../../registry/lib/errors.ts'
 import type { Limits } from '../../registry/limits.ts'
 import type { Tenant, TenantId } from '../../registry/tenant.ts'
+import { Asked } from './asked.ts'
 import { type Bucket, makeBucket, secondsToToken, settle } from './bucket.ts'
-import { concurrencyShare } from './share.ts'
+import { type Part, wholePart } from './share.ts'
 
 /** What one tenant uses of this process, and what of its limits is this process's part. */
 export class Slot {
@@ -28,6 +30,8 @@ export class Slot {
   lastSeenMs: number
   /** A refusal is logged no sooner. */
   nextLineAtMs = 0
+  /** What its clients ask for, since it was looked at last. */
+  readonly asked = new Asked()
   /** Requests of this month, as far as they are known. */
   used = 0
   #rateFault: Fault | null = null
@@ -42,8 +46,14 @@ export class Slot {
     this.lastSeenMs = nowMs
   }
 
-  /** @param share this process's part of what the fleet may do, in (0, 1] */
-  apply(tenant: Tenant, limits: Limits, share: number, epoch: number, nowMs: number): void {
+  /** @param partOf this process's part of what the fleet may do */
+  apply(
+    tenant: Tenant,
+    limits: Limits,
+    partOf: (tenant: TenantId, kind: ShareKind) => Part,
+    epoch: number,
+    nowMs: number,
+  ): void {
     // What has come in until now came at the rate of before.
     if (this.perMs > 0) settle(this.bucket, this.capacity, this.perMs, nowMs)
     else this.bucket[1] = nowMs
@@ -52,12 +62,13 @@ export class Slot {
     this.epoch = epoch
     const { requestsPerS, burst, requestsPerMonth } = limits
     const hasRate = Number.isFinite(requestsPerS)
+    const { share } = partOf(this.id, 'rate')
     this.perMs = hasRate ? (requestsPerS * share) / 1000 : 0
     // Less than one would never let anything pass.
     this.capacity = hasRate ? Math.max(1, burst * share) : Number.POSITIVE_INFINITY
     if (!hasRate || (this.bucket[0] as number) > this.capacity) this.bucket[0] = this.capacity
-    this.inFlightMax = concurrencyShare(limits.inFlightMax, share)
-    this.socketsMax = concurrencyShare(limits.socketsMax, share)
+    this.inFlightMax = wholePart(limits.inFlightMax, partOf(this.id, 'in_flight'))
+    this.socketsMax = wholePart(limits.socketsMax, partOf(this.id, 'sockets'))
     this.isTold = hasRate || Number.isFinite(requestsPerMonth)
     this.policy = hasRate
       ? `"rate";q=${Math.floor(burst)};w=${Math.max(1, Math.ceil(burst / requestsPerS))}`
@@ -80,8 +91,13 @@ export class Slot {
     )
   }
 
+  faultOf(kind: ShareKind): Fault {
+    if (kind === 'rate') return this.#makeRateFault()
+    return kind === 'sockets' ? this.#makeSocketsFault() : this.#makeInFlightFault()
+  }
+
   /** Made once per second of waiting: under a flood nearly all refusals say the same. */
-  rateFault(): Fault {
+  #makeRateFault(): Fault {
     const retryAfterS = secondsToToken(this.bucket, this.perMs)
     const known = this.#rateFault
     if (known !== null && known.retryAfterS === retryAfterS) return known
@@ -92,7 +108,7 @@ export class Slot {
     return this.#rateFault
   }
 
-  inFlightFault(): Fault {
+  #makeInFlightFault(): Fault {
     const { inFlightMax } = this.limits
     this.#inFlightFault ??= new Fault(
       'TENANT_IN_FLIGHT_LIMITED',
@@ -102,7 +118,7 @@ export class Slot {
     return this.#inFlightFault
   }
 
-  socketsFault(): Fault {
+  #makeSocketsFault(): Fault {
     const { socketsMax } = this.limits
     this.#socketsFault ??= new Fault('TENANT_SOCKETS_LIMITED', `limit sockets: ${socketsMax}`, {
       fields: concurrencyFields('sockets', socketsMax),

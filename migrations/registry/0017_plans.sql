@@ -106,3 +106,93 @@ $$;
 DROP TRIGGER IF EXISTS plans_changed ON plans;
 CREATE TRIGGER plans_changed AFTER INSERT OR UPDATE OR DELETE ON plans
   FOR EACH ROW EXECUTE FUNCTION plans_changed();
+
+-- The part of every tenant's limits that a gateway process uses. Of all live ones together they are never more than 1: who
+-- takes more asks here first, who gives up tells it here afterwards.
+ALTER TABLE gateway_instances ADD COLUMN IF NOT EXISTS share double precision NOT NULL DEFAULT 0;
+-- The same for one limit of one tenant, where its load comes unevenly; without a row the part above holds.
+CREATE TABLE IF NOT EXISTS admission_shares (
+  tenant_id uuid NOT NULL,
+  -- rate, in_flight or sockets.
+  kind text NOT NULL,
+  instance uuid NOT NULL REFERENCES gateway_instances (id) ON DELETE CASCADE,
+  share double precision NOT NULL,
+  -- What its clients ask for, in parts of the limit.
+  demand double precision NOT NULL,
+  PRIMARY KEY (tenant_id, kind, instance)
+);
+CREATE INDEX IF NOT EXISTS admission_shares_instance ON admission_shares (instance);
+
+-- One process's turn. `present` is what it uses now, of every limit; a wish is {t: tenant, k: kind, d: demand, u: what it
+-- uses now, w: what it wants, null: what it has of every limit}. What it is granted it may use as soon as it hears of it; what
+-- it uses already stays its own until it says that it uses less. One at a time, so that no two are granted the same part.
+CREATE OR REPLACE FUNCTION doorman_exchange_shares(
+  me uuid, present double precision, live_ms double precision, is_urgent boolean, wishes jsonb
+) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  live uuid[];
+  base double precision[];
+  others double precision;
+  granted double precision;
+  wish record;
+  rest double precision;
+  got double precision;
+  grants jsonb := '[]';
+  is_short boolean;
+  rows jsonb;
+BEGIN
+  PERFORM pg_advisory_xact_lock(hashtextextended('doorman shares', 0));
+  SELECT array_agg(id ORDER BY id), array_agg(share ORDER BY id),
+    coalesce(sum(share) FILTER (WHERE id <> me), 0)
+  INTO live, base, others FROM gateway_instances
+  WHERE id = me OR heartbeat_at > clock_timestamp() - live_ms * interval '1 ms';
+  IF live IS NULL OR NOT me = ANY(live) THEN
+    RETURN NULL;
+  END IF;
+  granted := least(1.0 / cardinality(live), greatest(present, 1 - others));
+  is_short := granted < 1.0 / cardinality(live) - 0.001;
+  IF granted > present THEN
+    -- What others took of one tenant's limit they took while this one had less of it.
+    INSERT INTO admission_shares (tenant_id, kind, instance, share, demand)
+      SELECT DISTINCT tenant_id, kind, me, present, 0 FROM admission_shares WHERE instance = ANY(live)
+      ON CONFLICT DO NOTHING;
+  END IF;
+  UPDATE gateway_instances SET share = greatest(present, granted)
+    WHERE id = me AND share <> greatest(present, granted);
+  base[array_position(live, me)] := greatest(present, granted);
+
+  FOR wish IN SELECT * FROM jsonb_to_recordset(wishes)
+    AS w (t uuid, k text, d double precision, u double precision, w double precision)
+  LOOP
+    SELECT coalesce(sum(coalesce(s.share, g.share)), 0) INTO rest
+    FROM unnest(live, base) AS g (id, share)
+    LEFT JOIN admission_shares s ON s.instance = g.id AND s.tenant_id = wish.t AND s.kind = wish.k
+    WHERE g.id <> me;
+    IF wish.w IS NULL THEN
+      got := least(greatest(present, granted), greatest(wish.u, 1 - rest));
+      IF wish.u <= greatest(present, granted) AND got >= greatest(present, granted) THEN
+        DELETE FROM admission_shares WHERE tenant_id = wish.t AND kind = wish.k AND instance = me;
+        grants := grants || 'null'::jsonb;
+        CONTINUE;
+      END IF;
+    ELSE
+      got := least(wish.w, greatest(wish.u, 1 - rest));
+      is_short := is_short OR got < wish.w - 0.005;
+    END IF;
+    INSERT INTO admission_shares AS present_row (tenant_id, kind, instance, share, demand)
+      VALUES (wish.t, wish.k, me, greatest(wish.u, got), wish.d)
+      ON CONFLICT (tenant_id, kind, instance) DO UPDATE SET share = excluded.share, demand = excluded.demand;
+    grants := grants || to_jsonb(got);
+  END LOOP;
+
+  SELECT coalesce(jsonb_agg(jsonb_build_array(tenant_id, kind, array_position(live, instance) - 1, share, demand)), '[]')
+  INTO rows FROM (
+    SELECT * FROM admission_shares WHERE instance = ANY(live) ORDER BY tenant_id, kind, instance LIMIT 5000
+  ) AS known;
+  IF is_short AND is_urgent THEN
+    PERFORM pg_notify('share_wanted', me::text);
+  END IF;
+  RETURN jsonb_build_object('grant', granted, 'live', cardinality(live),
+    'at', array_position(live, me) - 1, 'base', to_jsonb(base), 'grants', grants, 'rows', rows, 'short', is_short);
+END
+$$;
