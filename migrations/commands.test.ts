@@ -137,8 +137,15 @@ t.test(
     const errors: unknown[] = []
     let nowMs = 0
     let looks = 0
+    let isBusy = false
+    let busyLooks = 0
     const watching = watchLaggards({
+      async isBusy() {
+        if (isBusy) busyLooks += 1
+        return isBusy
+      },
       async findLaggards() {
+        t.notOk(isBusy, 'the fleet is left to a run that is under way')
         looks += 1
         if (looks === 2) throw new Error('the Registry is away')
         return (await fleet.list()).filter(({ tenant }) =>
@@ -178,6 +185,14 @@ t.test(
     nowMs = 30_000
     await until(() => tried.length > 2)
     t.strictSame(tried, ['a', 'b', 'b'], 'but later')
+    isBusy = true
+    nowMs = 3_600_000
+    await until(() => busyLooks > 5)
+    t.ok(busyLooks > 5)
+    t.equal(tried.length, 3)
+    isBusy = false
+    await until(() => tried.length > 3)
+    t.strictSame(tried, ['a', 'b', 'b', 'b'])
     stop.abort()
     await watching
   },

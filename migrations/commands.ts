@@ -104,6 +104,7 @@ async function fleet(context: CommandContext, target: string | null): Promise<nu
       const tenants = await selectTenants(store, options, target)
       return exitCodeOf(await runOver(context, tenants, target))
     }
+    await warnOfAnother(context)
     const result = await recordRun(store, options, async record =>
       runOver(context, await selectTenants(store, options, target), target, { record }),
     )
@@ -113,8 +114,16 @@ async function fleet(context: CommandContext, target: string | null): Promise<nu
   }
 }
 
+/** Two runs do no harm, for each database has its lock; but the canaries of the one are not those of the other. */
+async function warnOfAnother({ options, store, terminal }: CommandContext): Promise<void> {
+  const live = options.tenants.length > 0 ? null : await findLiveRun(store)
+  if (live === null) return
+  terminal.err(`run ${live.id} of ${live.startedBy} is under way too: both go over the fleet\n`)
+}
+
 async function watch(context: CommandContext, target: string | null): Promise<number> {
   await watchLaggards({
+    isBusy: async () => (await findLiveRun(context.store)) !== null,
     findLaggards: () => selectTenants(context.store, context.options, target),
     run: (tenants, onDone) =>
       recordRun(context.store, context.options, record =>

@@ -3,6 +3,8 @@ import type { ListedTenant } from '../registry/store.ts'
 import type { FleetResult, TenantOutcome } from './fleet.ts'
 
 export interface WatchOptions {
+  /** Whether another run has the fleet: its canaries and limits would be worth nothing beside a watch. */
+  readonly isBusy: () => Promise<boolean>
   /** Those that are behind now, as the Registry knows it. */
   readonly findLaggards: () => Promise<readonly ListedTenant[]>
   /** One pass over some of them. */
@@ -31,20 +33,21 @@ export async function watchLaggards(options: WatchOptions): Promise<void> {
   const { signal, now = () => performance.now() } = options
   /** Bounded by the laggards: who is none any more is forgotten. */
   const failures = new Map<string, { readonly count: number; readonly untilMs: number }>()
+  const work = async (laggards: readonly ListedTenant[]) => {
+    const ids = new Set(laggards.map(({ id }) => id))
+    for (const id of failures.keys()) if (!ids.has(id)) failures.delete(id)
+    const due = laggards.filter(({ id }) => (failures.get(id)?.untilMs ?? 0) <= now())
+    if (due.length === 0) return
+    await options.run(due, ({ tenant: { id }, result }) => {
+      if (result !== 'failed') return void failures.delete(id)
+      const count = (failures.get(id)?.count ?? 0) + 1
+      const pauseMs = Math.min(AGAIN_MS_MAX, AGAIN_MS * 2 ** (count - 1))
+      failures.set(id, { count, untilMs: now() + pauseMs })
+    })
+  }
   while (!signal.aborted) {
     try {
-      const laggards = await options.findLaggards()
-      const ids = new Set(laggards.map(({ id }) => id))
-      for (const id of failures.keys()) if (!ids.has(id)) failures.delete(id)
-      const due = laggards.filter(({ id }) => (failures.get(id)?.untilMs ?? 0) <= now())
-      if (due.length > 0) {
-        await options.run(due, ({ tenant: { id }, result }) => {
-          if (result !== 'failed') return void failures.delete(id)
-          const count = (failures.get(id)?.count ?? 0) + 1
-          const pauseMs = Math.min(AGAIN_MS_MAX, AGAIN_MS * 2 ** (count - 1))
-          failures.set(id, { count, untilMs: now() + pauseMs })
-        })
-      }
+      if (!(await options.isBusy())) await work(await options.findLaggards())
     } catch (error) {
       options.onError(error)
     }

@@ -1,6 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
-import { planResult, runResult, summaryResult } from '../../registry/admin/api/migration-schemas.ts'
+import {
+  failuresResult,
+  planResult,
+  runResult,
+  runsResult,
+  summaryResult,
+} from '../../registry/admin/api/migration-schemas.ts'
 import { until } from '../test-kit.ts'
 import { type Answer, awaitState, call, startMigrationWorld, watch } from './test-kit.ts'
 
@@ -45,6 +51,9 @@ t.test('a run is begun, shown, and told by the summary, the audit and any gatewa
       runs: [{ id: result.id }],
     })
   }
+  const list = await call(other, 'GET', '/migrations/runs', { key: read })
+  t.ok(runsResult.safeParse(list.result).success)
+  t.match(list.result.items, [{ id: result.id, state: 'done' }])
   const { result: audit } = await call(gateway, 'GET', '/audit?action=migration.start', {
     key: own,
   })
@@ -152,6 +161,7 @@ t.test('failures tell what and why without a secret, and a retry is of them alon
     { tenant_key: 't4', code: '28P01', error: /authentication failed/ },
   ])
   t.equal(failures.result.next_cursor, null)
+  t.ok(failuresResult.safeParse(failures.result).success)
   t.notMatch(JSON.stringify(failures.result), 'password-of')
   const page = await call(gateway, 'GET', `${path}/failures?limit=1`, { key: read })
   const rest = await call(

@@ -9,7 +9,7 @@ const FAILURES: readonly ErrorCode[] = [
   ...(['VALIDATION_FAILED', 'ADMIN_KEY_INVALID', 'ADMIN_SCOPE_TOO_NARROW'] as const),
   ...(['NOT_FOUND', 'CONFLICT', 'PRECONDITION_FAILED', 'BODY_TOO_LARGE'] as const),
   ...(['BODY_TYPE_UNSUPPORTED', 'CONNECTION_TEST_FAILED', 'ADMIN_LIMITED'] as const),
-  ...(['REGISTRY_UNAVAILABLE', 'OVERLOADED'] as const),
+  ...(['REGISTRY_UNAVAILABLE', 'OVERLOADED', 'SHUTTING_DOWN'] as const),
 ]
 
 /** The OpenAPI 3.1 document of `operations`. */
