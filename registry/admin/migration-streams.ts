@@ -18,6 +18,19 @@ const STALLED_MS_MAX = 30_000
 const RETRY_MS = 2000
 const FAILURES_AT_ONCE = 100
 
+/** Times in milliseconds. */
+export interface StreamPace {
+  readonly pollMs: number
+  readonly silenceMs: number
+  readonly streamMsMax: number
+}
+
+const PACE: StreamPace = {
+  pollMs: POLL_MS,
+  silenceMs: SILENCE_MS,
+  streamMsMax: STREAM_MS_MAX,
+}
+
 const IS_UNDER_WAY: readonly MigrationRun['state'][] = ['starting', 'running', 'cancelling']
 
 /** How far a client has seen a run: its revision, and its failures by their order. An event's id tells both. */
@@ -33,7 +46,12 @@ interface Cursor {
  */
 export class MigrationStreams {
   readonly #open = new Set<AbortController>()
+  readonly #pace: StreamPace
   #isClosed = false
+
+  constructor(pace: StreamPace = PACE) {
+    this.#pace = pace
+  }
 
   /**
    * @param lastId of Last-Event-ID; what is none of ours counts as none
@@ -53,8 +71,8 @@ export class MigrationStreams {
     this.#open.add(stop)
     let stream: Readable | null = null
     const timers = [
-      setTimeout(() => stop.abort(), STREAM_MS_MAX).unref(),
-      setTimeout(() => stream?.destroy(), STREAM_MS_MAX + STALLED_MS_MAX).unref(),
+      setTimeout(() => stop.abort(), this.#pace.streamMsMax).unref(),
+      setTimeout(() => stream?.destroy(), this.#pace.streamMsMax + STALLED_MS_MAX).unref(),
     ]
     const leave = () => {
       for (const timer of timers) clearTimeout(timer)
@@ -70,7 +88,9 @@ export class MigrationStreams {
         leave()
         return null
       }
-      stream = Readable.from(eventsOf(store, run, cursor, stop.signal), { objectMode: false })
+      stream = Readable.from(eventsOf(store, run, cursor, this.#pace, stop.signal), {
+        objectMode: false,
+      })
       return stream
     } catch (error) {
       leave()
@@ -89,6 +109,7 @@ async function* eventsOf(
   store: RegistryStore,
   first: MigrationRun,
   from: Cursor,
+  { pollMs, silenceMs }: StreamPace,
   signal: AbortSignal,
 ): AsyncGenerator<string> {
   let { revision, failure } = from
@@ -117,11 +138,11 @@ async function* eventsOf(
       if (!(error instanceof Fault)) throw error
       // The Registry does not answer at the moment.
     }
-    if (performance.now() - saidMs >= SILENCE_MS) {
+    if (performance.now() - saidMs >= silenceMs) {
       saidMs = performance.now()
       yield ': still here\n\n'
     }
-    await delay(POLL_MS, undefined, { signal, ref: false }).catch(() => {})
+    await delay(pollMs, undefined, { signal, ref: false }).catch(() => {})
     const found = signal.aborted ? run : await findRun(store, run.id).catch(() => run)
     // It was pruned, which happens to none that is under way.
     if (found === null) return
