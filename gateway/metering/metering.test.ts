@@ -206,13 +206,59 @@ t.test('a batch that is refused holds up none after it', async t => {
   ]
   const writer = new UsageWriter({
     store: world.store,
-    meter: { seal: () => batches.shift() ?? null, written() {}, tend() {} },
+    meter: {
+      seal: () => batches.shift() ?? null,
+      get unsealed() {
+        return batches.length
+      },
+      ...{ written() {}, tend() {} },
+    },
     log: makeLog('test', 'silent'),
     flushMs: 60_000,
   })
   t.equal(await writer.close(1000), true)
   t.equal(writer.refused, 1)
   t.match(await usageOf({ id }), { api_requests: 2 })
+})
+
+/** A request that the app has answered. */
+const servedOf = (id: string) =>
+  ({
+    ...{ tenant: { id }, status: 200, principal: null, appUsage: null, errorCode: null },
+    ...{ meteredDay: 0, bytesIn: 0, bytesOut: 0 },
+  }) as never
+
+t.test('a flush ends, however much is counted and stays open while it writes', async t => {
+  const id = randomUUID()
+  const clock = { now: Date.now, monotonic: () => performance.now() }
+  const meter = new Meter({ instance: randomUUID(), usersExactMax: 10, clock })
+  let statements = 0
+  let isServing = true
+  const query: typeof world.store.query = async (...statement) => {
+    if (isServing) meter.answered(servedOf(id))
+    // Would it never end, it ends here.
+    if (++statements > 20) throw new Error('again and again')
+    const rows = await world.store.query(...statement)
+    // Of a socket that is open there is always more to count.
+    await new Promise(resolve => setTimeout(resolve, 2))
+    return rows
+  }
+  const log = makeLog('test', 'silent')
+  const writer = new UsageWriter({ store: { query }, meter, log, flushMs: 60_000 })
+  const socket = { ...(servedOf(id) as object), status: 101 } as never
+  meter.answered(socket)
+  meter.answered(servedOf(id))
+  const startedAtMs = Date.now()
+  await writer.flush()
+  t.equal(statements, 1, 'what came meanwhile is for the next flush')
+  t.match(await usageOf({ id }), { responses_2xx: 1, websockets: 1 })
+  t.ok(writer.writtenAtMs >= startedAtMs, 'and does not make usage look unwritten')
+  await writer.flush()
+  t.equal(statements, 2)
+  meter.finished(socket, 10)
+  isServing = false
+  t.equal(await writer.close(1000), true)
+  t.match(await usageOf({ id }), { responses_2xx: 3, websockets: 1 }, 'nothing is left')
 })
 
 t.test('gateways that write the same rows at once never fail each other', async t => {

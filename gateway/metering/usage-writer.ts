@@ -12,7 +12,7 @@ import type { Meter } from './meter.ts'
 
 export interface UsageWriterOptions {
   readonly store: Pick<RegistryStore, 'query'>
-  readonly meter: Pick<Meter, 'seal' | 'written' | 'tend'>
+  readonly meter: Pick<Meter, 'seal' | 'unsealed' | 'written' | 'tend'>
   readonly log: Log
   /** METERING_FLUSH_MS. */
   readonly flushMs: number
@@ -71,7 +71,10 @@ export class UsageWriter {
     this.#tidier = setInterval(() => void this.#tidy(), tidyMs).unref()
   }
 
-  /** All that is counted by now, as far as it goes at the first attempt. Never rejects. */
+  /**
+   * All that is counted by now, as far as it goes at the first attempt, and not what comes meanwhile. Never
+   * rejects.
+   */
   flush(): Promise<void> {
     this.#working ??= this.#work().finally(() => {
       this.#working = null
@@ -98,17 +101,23 @@ export class UsageWriter {
   }
 
   async #work(): Promise<void> {
-    for (;;) {
-      this.#pending ??= this.#options.meter.seal()
+    const { meter } = this.#options
+    // One that waits from before says nothing of what was counted since.
+    let isAll = false
+    do {
       if (this.#pending === null) {
-        this.#writtenAtMs = Date.now()
-        return
+        this.#pending = meter.seal()
+        // Here and not once it is written: a gateway that serves has always counted something by then.
+        isAll = meter.unsealed === 0
       }
-      const { sequence } = this.#pending
-      if (!(await this.#write(this.#pending))) return
-      this.#options.meter.written(sequence)
-      this.#pending = null
-    }
+      if (this.#pending !== null) {
+        const { sequence } = this.#pending
+        if (!(await this.#write(this.#pending))) return
+        meter.written(sequence)
+        this.#pending = null
+      }
+    } while (!isAll)
+    this.#writtenAtMs = Date.now()
   }
 
   /** @returns false: its outcome is not known */
