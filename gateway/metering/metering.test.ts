@@ -286,6 +286,27 @@ t.test('gateways that write the same rows at once never fail each other', async 
   for (const id of ids) t.match(await usageOf({ id }), { api_requests: 40, users_named: 5 })
 })
 
+t.test('to count people never waits for a batch that comes in, and so never fails one', async t => {
+  const of = { tenant_id: randomUUID(), date: '2026-03-02' }
+  const sketches = [{ ...of, marks: Array.from({ length: 100 }, (_, i) => (i << 6) | 1) }]
+  const first = batchOf({ days: [{ ...of, responses_2xx: 1 }], sketches })
+  t.equal(await applyUsage(world.store, first), 'applied')
+  const day = [of.tenant_id, of.date]
+  // As far as a batch is that has counted its days and comes to its sketches.
+  await registry.query('BEGIN')
+  await registry.query(
+    'UPDATE customer_usage_daily SET responses_2xx = 2 WHERE tenant_id = $1 AND date = $2',
+    day,
+  )
+  while ((await countPeople(world.store, 5)) === 5);
+  const lock = 'SELECT FROM user_sketch_daily WHERE tenant_id = $1 AND date = $2 FOR UPDATE NOWAIT'
+  t.equal((await registry.query(lock, day)).rowCount, 1)
+  await registry.query('COMMIT')
+  t.match(await usageOf({ id: of.tenant_id }), { active_users: 0 })
+  while ((await countPeople(world.store, 5)) === 5);
+  t.match(await usageOf({ id: of.tenant_id }), { active_users: 97 })
+})
+
 t.test(
   'people are counted once over gateways: exactly while named, beyond it by a stated error',
   async t => {

@@ -261,15 +261,16 @@ END
 $$;
 
 -- Brings active_users of some days with a sketch up to date. Whichever gateway comes first does it: the other
--- passes those rows by.
+-- passes those rows by. The day is taken before its sketch, as a batch takes them, and nothing is waited for while
+-- something is held: what a batch has taken comes next time.
 CREATE OR REPLACE FUNCTION usage_count_people(days_max integer) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
   day record;
   done integer := 0;
 BEGIN
   FOR day IN
-    SELECT tenant_id, date FROM user_sketch_daily WHERE NOT is_counted
-    ORDER BY date, tenant_id LIMIT days_max FOR UPDATE SKIP LOCKED
+    SELECT tenant_id, date FROM user_sketch_daily JOIN customer_usage_daily AS daily USING (tenant_id, date)
+    WHERE NOT is_counted ORDER BY date, tenant_id LIMIT days_max FOR UPDATE OF daily SKIP LOCKED
   LOOP
     UPDATE user_sketch_daily SET is_counted = true WHERE tenant_id = day.tenant_id AND date = day.date;
     UPDATE customer_usage_daily
