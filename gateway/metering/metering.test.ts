@@ -307,6 +307,35 @@ t.test('to count people never waits for a batch that comes in, and so never fail
   t.match(await usageOf({ id: of.tenant_id }), { active_users: 97 })
 })
 
+t.test('the people of a month are counted by reading each sketch once', async t => {
+  const id = randomUUID()
+  await registry.query(
+    `INSERT INTO user_sketch_daily (tenant_id, date, registers, is_counted)
+     SELECT $1, date '2026-03-01' + day, (
+       SELECT decode(string_agg('0' || left(md5(day::text || i), 1), '' ORDER BY i), 'hex')
+       FROM generate_series(1, 16384) AS i), true
+     FROM generate_series(0, 3) AS day`,
+    [id],
+  )
+  const readSoFar = async () => {
+    await registry.query('SELECT pg_stat_force_next_flush()')
+    const { rows } = await registry.query(
+      `SELECT (toast_blks_hit + toast_blks_read)::int AS blocks FROM pg_statio_user_tables
+       WHERE relname = 'user_sketch_daily'`,
+    )
+    return Number(rows[0]?.blocks)
+  }
+  const before = await readSoFar()
+  const { rows } = await registry.query(
+    `SELECT usage_people($1, date '2026-03-01', date '2026-04-01') AS people`,
+    [id],
+  )
+  t.ok(Number(rows[0]?.people) > 10_000)
+  // Eight blocks and an index for each; by register it were hundreds of thousands.
+  const blocks = (await readSoFar()) - before
+  t.ok(blocks > 0 && blocks < 200, `${blocks} blocks`)
+})
+
 t.test(
   'people are counted once over gateways: exactly while named, beyond it by a stated error',
   async t => {

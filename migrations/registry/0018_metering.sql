@@ -242,10 +242,13 @@ BEGIN
     WHERE tenant_id = of_tenant AND date >= from_day AND date < until_day) THEN
     RETURN named;
   END IF;
-  WITH marks AS (
-    SELECT register, get_byte(registers, register) AS rank
-    FROM user_sketch_daily, generate_series(0, 16383) AS register
+  WITH sketches AS MATERIALIZED (
+    -- A copy, or get_byte would read the whole of it from its TOAST table for each register.
+    SELECT registers || ''::bytea AS registers FROM user_sketch_daily
     WHERE tenant_id = of_tenant AND date >= from_day AND date < until_day
+  ), marks AS (
+    SELECT register, get_byte(registers, register) AS rank
+    FROM sketches, generate_series(0, 16383) AS register
     UNION ALL
     SELECT user_mark >> 6, user_mark & 63 FROM user_activity_daily
     WHERE tenant_id = of_tenant AND date >= from_day AND date < until_day AND user_mark IS NOT NULL
