@@ -72,6 +72,8 @@ export interface Exchange {
   slot: Slot | null
   /** Counted as a socket (WebSocket, event stream) and not as a request in flight. */
   isSocket: boolean
+  /** Counted among those that are at replicas (gateway/admission/gate.ts). */
+  isInside: boolean
 
   // Set by forward.
   /** Origin of the replica that got the request. */
@@ -206,6 +208,7 @@ export function makeExchange(
     tenant: null,
     slot: null,
     isSocket: false,
+    isInside: false,
     upstream: null,
     attempts: 0,
     upstreamHeadAt: 0,

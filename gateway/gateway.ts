@@ -221,8 +221,12 @@ export async function startGateway(
     replicas: () => ({ all: running.members.all.length, ranked: fleet.ranked.length }),
     registryContactAgeS: () => contactAgeMs() / 1000,
   })
-  const admitted = openAdmission({ config, store, membership, metrics: metrics.registry, log })
-  const { admission } = admitted
+  const admitted = openAdmission({
+    ...{ config, store, membership, wheel, log },
+    replicas: () => fleet.ranked.length,
+    metrics: metrics.registry,
+  })
+  const { admission, gate } = admitted
   registryMetrics.show(metrics.registry, { watch, cache, keyring })
   const { id: instance } = membership
   const metering = openMetering({ config, store, instance, registry: metrics.registry, log })
@@ -254,7 +258,8 @@ export async function startGateway(
   })
   // Sockets and event streams cost next to nothing while silent, nor does who waits for its own client or
   // in line behind a hold: the caps on connections, and of the line, are for them.
-  const others = () => inFlight - 1 - sockets.count - identifier.awaiting - holds.waiting
+  const others = () =>
+    inFlight - 1 - sockets.count - identifier.awaiting - holds.waiting - gate.waiting
   const contexts = new ContextHolder(minter, keyring, config.TENANT_CACHE_ENTRIES, tenant =>
     poolMaxPerReplica(tenant, config.TENANT_SPREAD),
   )
@@ -275,6 +280,7 @@ export async function startGateway(
       addressOf,
     }),
     admission,
+    gate,
     contexts,
     holds,
     isRevoked: exchange => revocations.isRevoked(exchange),
@@ -285,7 +291,7 @@ export async function startGateway(
       retries: new RetryBudget(),
       trusted,
       cors,
-      admission,
+      admission: admitted.forwarding,
       revoke: exchange => revocations.revokeTokenOf(exchange),
       guardStream: recheck.guard,
       answered,

@@ -2,6 +2,7 @@ import type { MintedContext } from '../registry/context.ts'
 import { Fault } from '../registry/lib/errors.ts'
 import type { Tenant, TenantKey } from '../registry/tenant.ts'
 import type { Admission } from './admission/admission.ts'
+import type { Gate } from './admission/gate.ts'
 import { admitHead, isAboutServer } from './admit-head.ts'
 import {
   type AnswerOptions,
@@ -34,6 +35,7 @@ export interface Pipeline {
   /** Lowest schema version that the app serves; null: any. */
   readonly schemaMin: string | null
   readonly admission: Admission
+  readonly gate: Gate
   readonly contexts: ContextHolder
   readonly holds: Holds
   /** For a request that has waited since it was identified. */
@@ -169,13 +171,19 @@ function send(exchange: Exchange, context: MintedContext, pipeline: Running): vo
   if (holds.size > 0) {
     // Here and not earlier: from here on it counts as in flight, with nothing in between.
     const { id } = exchange.tenant as Tenant
-    if (holds.isHeld(id)) return holds.wait(exchange, id, pipeline.onReleased, pipeline.onGone)
+    if (holds.isHeld(id)) {
+      pipeline.gate.leave(exchange)
+      return holds.wait(exchange, id, pipeline.onReleased, pipeline.onGone)
+    }
   }
-  if (exchange.upgrade !== null) pipeline.upgrader(exchange, context, pipeline.onEnd)
-  else forward(exchange, context, pipeline.forward, pipeline.onEnd)
+  if (exchange.upgrade !== null) return pipeline.upgrader(exchange, context, pipeline.onEnd)
+  const { gate } = pipeline
+  if (gate.enter(exchange)) return forward(exchange, context, pipeline.forward, pipeline.onEnd)
+  const weight = pipeline.admission.weightOf((exchange.tenant as Tenant).id)
+  gate.wait(exchange, weight, pipeline.onReleased, pipeline.onGone)
 }
 
-/** After a hold: by the row as it is now, and by no context of before. */
+/** After a hold, or the line of the gate: by the row as it is now, and by no context of before. */
 async function goOn(exchange: Exchange, error: Fault | null, pipeline: Running): Promise<void> {
   try {
     if (error !== null) throw error
@@ -191,6 +199,7 @@ function finish(exchange: Exchange, error: unknown, pipeline: Pipeline): void {
   if (error !== null) return fail(exchange, error, pipeline)
   if (exchange.loginPass !== null) pipeline.logins.leave(exchange)
   pipeline.admission.leave(exchange)
+  pipeline.gate.leave(exchange)
   const { holds } = pipeline
   if (holds.size > 0 && exchange.tenant !== null) holds.ended(exchange, exchange.tenant.id)
   pipeline.onFinished(exchange)

@@ -85,6 +85,11 @@ export class Admission {
     this.#timer = null
   }
 
+  /** Of its plan, or its own. */
+  weightOf(tenant: TenantId): number {
+    return this.#slots.get(tenant)?.limits.weight ?? 1
+  }
+
   /** Plans or shares are others than before: each tenant's limits are worked out anew at its next request. */
   renew(): void {
     this.#epoch++

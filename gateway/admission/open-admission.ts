@@ -6,8 +6,10 @@ import { readPlans } from '../../registry/plans.ts'
 import type { RegistryStore } from '../../registry/store.ts'
 import type { Tenant } from '../../registry/tenant.ts'
 import type { GatewayConfig } from '../config.ts'
+import type { TimerWheel } from '../http1/timer-wheel.ts'
 import { RecentCache } from '../recent.ts'
 import { Admission } from './admission.ts'
+import { Gate } from './gate.ts'
 import { PlanBook } from './plan-book.ts'
 import { Quotas, readMonthlyUsage } from './quota.ts'
 import { Shares } from './shares.ts'
@@ -16,12 +18,18 @@ export interface OpenAdmissionOptions {
   readonly config: GatewayConfig
   readonly store: RegistryStore
   readonly membership: Membership
+  readonly wheel: TimerWheel
+  /** That tenants are spread on now. */
+  readonly replicas: () => number
   readonly metrics: Registry
   readonly log: Log
 }
 
 export interface OpenAdmission {
   readonly admission: Admission
+  readonly gate: Gate
+  /** What forwarding needs of both. */
+  readonly forwarding: Pick<Admission, 'addFields' | 'openStream'>
   readonly plans: PlanBook
   /** Another process waits for parts of limits. */
   readonly onShareWanted: (instance: string) => void
@@ -35,7 +43,7 @@ const COMPLAINTS_MAX = 1000
 
 /** The admission of a gateway, tied to the Registry and to the metrics. */
 export function openAdmission(options: OpenAdmissionOptions): OpenAdmission {
-  const { config, store, membership, metrics, log } = options
+  const { config, store, membership, wheel, replicas, metrics, log } = options
   const plans = new PlanBook({
     read: () => readPlans(store),
     onChange: () => admission.renew(),
@@ -63,10 +71,29 @@ export function openAdmission(options: OpenAdmissionOptions): OpenAdmission {
     onMalformed: makeComplain(log),
     slotsMax: config.TENANT_CACHE_ENTRIES,
   })
+  const connections = config.UPSTREAM_CONNECTIONS_MAX
+  const fixedMax = config.FORWARDED_MAX
+  const gate = new Gate({
+    cap: () => (fixedMax > 0 ? fixedMax : connections * Math.max(1, replicas())),
+    waitersMax: config.FAIR_QUEUE_MAX,
+    waitMs: config.FAIR_QUEUE_WAIT_MS,
+    wheel,
+  })
+  showGate(metrics, gate)
   showAdmission(metrics, admission, quotas)
   showShares(metrics, shares)
   return {
     admission,
+    gate,
+    forwarding: {
+      addFields: (headers, exchange) => admission.addFields(headers, exchange),
+      openStream(exchange) {
+        const refusal = admission.openStream(exchange)
+        // It stays as long as its client likes; the limit on sockets is for it.
+        if (refusal === null) gate.leave(exchange)
+        return refusal
+      },
+    },
     plans,
     onShareWanted: instance => {
       if (instance !== membership.id) shares.onWanted()
@@ -81,6 +108,7 @@ export function openAdmission(options: OpenAdmissionOptions): OpenAdmission {
       shares.close()
       plans.close()
       quotas.close()
+      gate.close()
       admission.close()
     },
   }
@@ -162,6 +190,30 @@ function showShares(registry: Registry, shares: Shares): void {
     collect() {
       this.reset()
       for (const [outcome, count] of Object.entries(shares.turns)) this.inc({ outcome }, count)
+    },
+  })
+}
+
+function showGate(registry: Registry, gate: Gate): void {
+  const registers = [registry]
+  // Above 0 for long: replicas are too few or too slow (doorman_upstream_seconds); tenants take turns meanwhile.
+  new Gauge({
+    name: 'doorman_requests_queued',
+    help: 'Requests that wait for a connection to a replica, tenants taking turns',
+    registers,
+    collect() {
+      this.set(gate.waiting)
+    },
+  })
+  // `late` and `full` are UPSTREAM_BUSY to their clients.
+  new Counter({
+    name: 'doorman_queue_ends_total',
+    help: 'Requests that waited, or found the line full, by how that ended',
+    labelNames: ['end'],
+    registers,
+    collect() {
+      this.reset()
+      for (const [end, count] of Object.entries(gate.ends)) this.inc({ end }, count)
     },
   })
 }
