@@ -37,7 +37,8 @@ case "${MIGRATE_ON_START:-false}" in
   true | 1 | background)
     run node migrations/registry-migrate.ts >&2 || exit 1
     if [ "$MIGRATE_ON_START" = background ]; then
-      $tenants >&2 &
+      # Of its own parent's making, which ends: the orphan is process 1's to reap, and not the gateway's, which would not.
+      ($tenants >&2 &)
     else
       run $tenants >&2 || echo "entrypoint: tenants are not all migrated; starting all the same" >&2
     fi

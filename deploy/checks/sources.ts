@@ -33,6 +33,21 @@ function resolveAll(file: string, pattern: RegExp): string[] {
   )
 }
 
+/** Packages that `file` loads at run time, by name. */
+export function packagesOf(file: string): string[] {
+  const loads =
+    /^(?:import|export)\s(?!type\s)(?:[^;'"]*?\sfrom\s)?'([^.'][^']*)'|\bimport\('([^.'][^']*)'\)/gm
+  return [...readSource(file).matchAll(loads)]
+    .map(([, fixed, late]) => (fixed ?? late) as string)
+    .filter(name => !name.startsWith('node:'))
+    .map(name =>
+      name
+        .split('/')
+        .slice(0, name.startsWith('@') ? 2 : 1)
+        .join('/'),
+    )
+}
+
 /** Tests and what only they use: may reach down to any layer. */
 export function isTestFile(file: string): boolean {
   return /\.test\.ts$|(^|\/)(test-kit|fault-proxy)\.ts$/.test(file)
@@ -53,6 +68,7 @@ export const DOCS = [
   'CHANGELOG.md',
   'deploy/runbook.md',
   'bench/README.md',
+  ...readdirSync(join(ROOT, 'docs')).map(name => `docs/${name}`),
 ]
 
 export interface Link {
