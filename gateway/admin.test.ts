@@ -380,6 +380,13 @@ t.test('every answer is as the document says', async t => {
     updateTenant: { body: { plan: 'gold' } },
     createPlan: { body: { code: 'told', limits: { requests_per_s: 5 } } },
     updatePlan: { body: { weight: 2 } },
+    setPrices: {
+      body: { plan: '*', from_month: '2020-01', currency: 'EUR', prices: { base_fee: 100 } },
+    },
+    listStatements: { query: '?month=2026-01' },
+    freezeStatements: { body: { month: '2026-01' } },
+    getStatement: { query: '?month=2026-01' },
+    giveCredit: { body: { amount_minor: 5, currency: 'EUR', reason: 'as told' } },
     deleteTenant: { body: { confirm: 'as-told', force: true } },
     addDatabaseHost: { body: hostBody() },
     changeDatabaseHost: { body: { ssl_mode: 'disable' } },

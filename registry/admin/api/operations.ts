@@ -1,6 +1,7 @@
 import { listAudit } from '../audit.ts'
 import { listAdminKeys } from '../keys.ts'
 import { listUsage } from '../usage-list.ts'
+import { BILLING_OPERATIONS } from './billing-operations.ts'
 import { LIVE_OPERATIONS } from './live-operations.ts'
 import { MIGRATION_OPERATIONS } from './migration-operations.ts'
 import { type Operation, operation } from './operation.ts'
@@ -17,6 +18,7 @@ export const OPERATIONS: readonly Operation[] = [
   ...PROVISIONING_OPERATIONS,
   ...MIGRATION_OPERATIONS,
   ...PLAN_OPERATIONS,
+  ...BILLING_OPERATIONS,
   operation({
     ...{ name: 'getTenantAudit', method: 'GET', path: '/tenants/:id/audit', scope: 'read' },
     summary: 'Who did what to it, the newest first; also of a tenant that is deleted',

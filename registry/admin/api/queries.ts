@@ -73,3 +73,16 @@ export const removeQuery = z.strictObject({
   confirm: word(128).optional(),
   force: oneOf(['true', 'false']).optional(),
 })
+
+export const statementsQuery = z.strictObject({
+  month: month.unwrap(),
+  limit: whole(1, PAGE_MAX).default(PAGE_DEFAULT),
+  cursor: z.uuid('must be next_cursor of a page').optional(),
+})
+
+export const statementQuery = z.strictObject({ month: month.unwrap() })
+
+export const freezeBody = z.strictObject({
+  month: month.unwrap(),
+  after: z.uuid('must be next of the call before').nullable().default(null),
+})
