@@ -1,6 +1,5 @@
 import t from 'tap'
-import { until } from '../test-kit.ts'
-import { awaitState, call, startMigrationWorld, watch } from './test-kit.ts'
+import { awaitState, call, startMigrationWorld, untilSo, watch } from './test-kit.ts'
 
 /*
  * What becomes of a run when processes end: its runner, its gateway, by SIGKILL and by SIGTERM.
@@ -19,14 +18,14 @@ async function heldRun(at = gateway) {
   const { result, message } = await call(at, 'POST', '/migrations/runs', { key: own, body })
   if (result === null) throw new Error(message)
   const run = await awaitState(at, result.id, read, ['running'])
-  await until(async () => {
+  await untilSo(async () => {
     const { rows } = await kit.sql.query(
       'SELECT state FROM tenant_migrations WHERE run_id = $1 ORDER BY state',
       [result.id],
     )
     return rows.map(({ state }) => state).join() === 'ok,running'
-  }, 20_000)
-  await until(async () => {
+  })
+  await untilSo(async () => {
     const seen = await call(at, 'GET', `/migrations/runs/${result.id}`, { key: read })
     return seen.result.ok === 1
   })
@@ -76,7 +75,7 @@ t.test('a run goes on where its gateway is killed, and another one shows it', as
   await run.release()
   const { result } = await awaitState(gateway, run.id, read, ENDED)
   t.match(result, { state: 'done', ok: 4 })
-  await until(() => !isAlive(run.pid))
+  await untilSo(() => !isAlive(run.pid))
 })
 
 t.test('gateway and runner killed: no heartbeat is an interruption, and bars no other', async t => {
@@ -84,7 +83,7 @@ t.test('gateway and runner killed: no heartbeat is an interruption, and bars no 
   const run = await heldRun(doomed)
   await doomed.stop('SIGKILL')
   process.kill(run.pid, 'SIGKILL')
-  await until(() => !isAlive(run.pid))
+  await untilSo(() => !isAlive(run.pid))
   t.match(await call(gateway, 'GET', run.path, { key: read }), { result: { state: 'running' } })
   // What time does, in no time.
   await kit.sql.query(
@@ -128,7 +127,7 @@ t.test('a runner that was only stunned hears that it was given up, and stops', a
   t.match(await beats(), { state: 'interrupted' })
   // Its next heartbeat but one: what the first one told is then known.
   const seen = new Set<number>()
-  await until(async () => {
+  await untilSo(async () => {
     const { rows } = await kit.sql.query(
       `SELECT query_start AS at FROM pg_stat_activity
        WHERE application_name = 'doorman-migrate' AND query LIKE '%heartbeat_at%'`,
@@ -137,7 +136,7 @@ t.test('a runner that was only stunned hears that it was given up, and stops', a
     return seen.size >= 3
   })
   await run.release()
-  await until(() => !isAlive(run.pid), 20_000)
+  await untilSo(() => !isAlive(run.pid))
   t.equal(await kit.tables('t3'), 0, 'it began nothing more')
   t.match(await beats(), { state: 'interrupted' }, 'and left its row as it was')
 })
@@ -189,7 +188,7 @@ t.test('event streams have a bound, and a stream that is left is free at once', 
   t.equal((await watch(gateway, run.id, read)).status, 503)
   t.equal((await call(gateway, 'GET', run.path, { key: read })).status, 200)
   for (const stream of open) stream.leave()
-  await until(async () => {
+  await untilSo(async () => {
     // It has no body, and so no stream: none of them keeps a place.
     const heads = await Promise.all(
       Array.from({ length: 16 }, () =>
@@ -201,7 +200,7 @@ t.test('event streams have a bound, and a stream that is left is free at once', 
     )
     return heads.every(({ status }) => status === 200)
   })
-  await until(async () => {
+  await untilSo(async () => {
     const again = await watch(gateway, run.id, read)
     again.leave()
     return again.status === 200

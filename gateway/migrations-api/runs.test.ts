@@ -7,8 +7,7 @@ import {
   runsResult,
   summaryResult,
 } from '../../registry/admin/api/migration-schemas.ts'
-import { until } from '../test-kit.ts'
-import { type Answer, awaitState, call, startMigrationWorld, watch } from './test-kit.ts'
+import { type Answer, awaitState, call, startMigrationWorld, untilSo, watch } from './test-kit.ts'
 
 /*
  * Through real gateways and the real runner: what an operator does with the fleet's migrations at the admin API.
@@ -77,10 +76,10 @@ t.test('a second run is refused with the id of the one under way, whoever began 
   const again = await kit.hold('t1')
   const typed = kit.runner(['--concurrency', '1', '--per-host', '1'])
   let byCommand: Answer | undefined
-  await until(async () => {
+  await untilSo(async () => {
     byCommand = await call(gateway, 'GET', '/migrations', { key: read })
     return byCommand.result.running?.tenants === 4
-  }, 20_000)
+  })
   const { running } = byCommand?.result ?? {}
   t.match(running, { started_by: /^cli:/, state: 'running', ok: 0 })
   const refused = await start()
@@ -94,10 +93,10 @@ t.test('a run of one tenant by the command line is shown, and holds no other up'
   await kit.reset()
   const release = await kit.hold('t1')
   const typed = kit.runner(['--tenant-key', 't1'])
-  await until(async () => {
+  await untilSo(async () => {
     const { result } = await call(gateway, 'GET', '/migrations/runs?limit=1', { key: read })
     return result.items[0].options.tenants?.[0] === 't1' && result.items[0].tenants === 1
-  }, 20_000)
+  })
   const begun = await start({ tenants: ['t2', 't3'] })
   t.match(await toEnd(begun), { result: { state: 'done', tenants: 2, ok: 2 } })
   t.equal(await kit.tables('t4'), 0, 'it was not named')
@@ -115,7 +114,7 @@ t.test(
     const first = await watch(gateway, result.id, read)
     t.equal(first.status, 200)
     t.equal(first.contentType, 'text/event-stream')
-    await until(() =>
+    await untilSo(() =>
       first.events.some(({ event, data }) => event === 'progress' && data.failed === 1),
     )
     first.leave()
@@ -212,13 +211,13 @@ t.test('a run that is cancelled finishes what it has begun and begins nothing mo
   const release = await kit.hold('t1')
   const { result } = await start()
   const path = `/migrations/runs/${result.id}`
-  await until(async () => {
+  await untilSo(async () => {
     const { rows } = await kit.sql.query(
       `SELECT FROM tenant_migrations WHERE run_id = $1 AND state = 'running'`,
       [result.id],
     )
     return rows.length === 1
-  }, 20_000)
+  })
   t.match(await call(gateway, 'POST', `${path}/cancel`, { key: read }), { status: 403 })
   const cancelled = await call(other, 'POST', `${path}/cancel`, { key: operate })
   t.match(cancelled, { status: 202, result: { state: 'cancelling', cancelled_by: 'operator' } })
@@ -231,7 +230,7 @@ t.test('a run that is cancelled finishes what it has begun and begins nothing mo
       ])
     ).rows[0].at.getTime()
   const before = await revision()
-  await until(async () => (await revision()) > before + 1500)
+  await untilSo(async () => (await revision()) > before + 1500)
   await release()
   const ended = await awaitState(gateway, result.id, read, ENDED)
   t.match(ended.result, { state: 'cancelled', ok: 1, left: 3, cancelled_by: 'operator' })

@@ -46,7 +46,7 @@ export async function startMigrationWorld(): Promise<MigrationWorld> {
     APP_UPSTREAMS: 'http://127.0.0.1:1',
     ADMIN_API_KEY: own,
     LOG_LEVEL: 'info',
-    DRAIN_TIMEOUT_MS: '3000',
+    DRAIN_TIMEOUT_MS: '10000',
   }
   const sql = new pg.Pool({ connectionString: world.registryUrl, max: 3 })
   sql.on('error', () => {})
@@ -123,6 +123,14 @@ export async function startMigrationWorld(): Promise<MigrationWorld> {
       await world.close()
     },
   }
+}
+
+/** Processes start here, on machines that do other things as well. */
+export const WAIT_MS = 30_000
+
+/** Waits for what takes a process, a heartbeat or both. */
+export function untilSo(condition: () => boolean | Promise<boolean>): Promise<void> {
+  return until(condition, WAIT_MS)
 }
 
 /** A call of the admin API. */
@@ -218,7 +226,7 @@ export async function awaitState(
   id: string,
   key: string,
   states: readonly string[],
-  ms = 20_000,
+  ms = WAIT_MS,
 ): Promise<Answer> {
   let last: Answer | undefined
   await until(async () => {
