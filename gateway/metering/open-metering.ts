@@ -25,6 +25,8 @@ export interface Metering {
   close(deadlineMs: number): Promise<void>
 }
 
+/** For the last write of a process that keeps a journal. */
+const JOURNAL_CLOSE_MS = 1000
 /** How often journals of processes that were killed are looked for. */
 const ADOPT_MS = 10_000
 
@@ -46,7 +48,8 @@ export function openMetering(options: MeteringOptions): Metering {
     meter,
     async close(deadlineMs) {
       stopAdopting()
-      await writer.close(deadlineMs)
+      // What the journal has is not lost, however soon this process ends.
+      await writer.close(journal === null ? deadlineMs : Math.min(deadlineMs, JOURNAL_CLOSE_MS))
       journal?.close()
     },
   }

@@ -71,3 +71,6 @@ $$;
 DROP TRIGGER IF EXISTS billing_credits_once ON billing_credits;
 CREATE TRIGGER billing_credits_once BEFORE UPDATE OR DELETE ON billing_credits
   FOR EACH ROW EXECUTE FUNCTION billing_credits_once();
+
+-- Who used anything in a month, of all tenants: without it that reads the usage of all years.
+CREATE INDEX IF NOT EXISTS customer_usage_daily_date ON customer_usage_daily (date);
