@@ -5,6 +5,8 @@ import { Authenticator } from '../registry/admin/authenticate.ts'
 import type { AdminDeps } from '../registry/admin/deps.ts'
 import { MigrationStreams } from '../registry/admin/migration-streams.ts'
 import { settleRotations } from '../registry/admin/rotation-record.ts'
+import { serveConsole } from '../registry/console/console.ts'
+import { ConsoleSessions } from '../registry/console/sessions.ts'
 import { Keyring } from '../registry/envelope.ts'
 import { checkMasterKey } from '../registry/key-check.ts'
 import { readCa } from '../registry/lib/ca.ts'
@@ -75,7 +77,13 @@ export async function openAdmin(
   if (config.ADMIN_API_KEY === undefined) {
     log.warn('ADMIN_API_KEY is not set: the admin API answers to named keys alone')
   }
-  const app = await makeAdminApp(deps, new Authenticator(deps, config.ADMIN_API_KEY), log)
+  const firstKey = config.ADMIN_API_KEY
+  const sessions = new ConsoleSessions(deps, firstKey, {
+    idleMs: config.ADMIN_SESSION_IDLE_MS,
+    maxMs: config.ADMIN_SESSION_MAX_MS,
+  })
+  const app = await makeAdminApp(deps, new Authenticator(deps, firstKey), sessions, log)
+  const console = serveConsole(log)
   const settling = setInterval(() => {
     // The Registry may be down, or older than this release; the next minute will tell.
     settleRotations(deps).catch(error => log.debug({ err: error }, 'rotations not looked at'))
@@ -88,7 +96,7 @@ export async function openAdmin(
   return {
     take(req, res) {
       const path = req.url?.split('?', 1)[0] ?? ''
-      if (path !== ADMIN_BASE && !path.startsWith(`${ADMIN_BASE}/`)) return false
+      if (path !== ADMIN_BASE && !path.startsWith(`${ADMIN_BASE}/`)) return console.take(req, res)
       app.routing(req, res)
       return true
     },

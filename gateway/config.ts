@@ -36,6 +36,8 @@ const ENV = {
   ADMIN_PORT: port(9091),
   ADMIN_HOST: text().default('127.0.0.1'),
   ADMIN_API_KEY: text().optional(),
+  ADMIN_SESSION_IDLE_MS: int(1000, 86_400_000, 1_800_000),
+  ADMIN_SESSION_MAX_MS: int(1000, 604_800_000, 43_200_000),
   ARCHIVE_GRACE_DAYS: int(0, 3650, 30),
   ACCESS_LOG_PERCENT: int(0, 100, 100),
   APP_UPSTREAMS: parsed(text(), readUpstreams),

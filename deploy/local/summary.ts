@@ -28,6 +28,7 @@ export function summary({ ports, tenants, dataDir, adminApiKey }: SummaryOptions
 Doorman is ready.
 
   API       ${api}
+  Console   ${admin}/admin/tenants   (sign in with the admin key)
   Admin     ${admin}/api/admin/tenants   (what there is: ${admin}/api/admin/openapi.json)
   Admin key ${adminApiKey}
   Internal  ${admin}/metrics   and ${admin}/readyz

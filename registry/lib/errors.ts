@@ -188,6 +188,19 @@ export const ERRORS = {
     message: 'This admin key may not do that.',
     check: 'The scope of the key (CLI admin-key list): read, operate or own.',
   },
+  ADMIN_SESSION_ENDED: {
+    status: 401,
+    blame: 'client',
+    message: 'The session has ended. Sign in again.',
+    check:
+      'ADMIN_SESSION_IDLE_MS and ADMIN_SESSION_MAX_MS; whether its key was revoked or changed.',
+  },
+  ADMIN_ORIGIN_REFUSED: {
+    status: 403,
+    blame: 'client',
+    message: 'The request does not come from the console.',
+    check: 'The reason in the log line: a page elsewhere, or a proxy that changes Host and Origin.',
+  },
   ADMIN_LIMITED: {
     status: 429,
     blame: 'client',

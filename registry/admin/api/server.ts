@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { z } from 'zod'
+import { holderOf, serveSessions } from '../../console/session-routes.ts'
+import type { ConsoleSessions } from '../../console/sessions.ts'
 import { Fault } from '../../lib/errors.ts'
 import type { Log } from '../../lib/log.ts'
 import { GatewayQuestions } from '../../live/questions.ts'
@@ -48,6 +50,7 @@ declare module 'fastify' {
 export async function makeAdminApp(
   deps: AdminDeps,
   doors: Authenticator,
+  sessions: ConsoleSessions,
   log: Log,
 ): Promise<FastifyInstance> {
   const app = fastify({
@@ -76,8 +79,8 @@ export async function makeAdminApp(
     reply.header('x-request-id', request.id)
     if (inFlight > ADMIN_REQUESTS_MAX)
       throw new Fault('OVERLOADED', 'too many admin requests at once')
-    const address = request.socket.remoteAddress ?? ''
-    const holder = await doors.authenticate(keyOf(request), address)
+    if (request.routeOptions.config.isSignIn === true) return
+    const holder = await holderOf(request, keyOf(request), doors, sessions)
     request.actor = { ...holder, requestId: request.id }
   })
   app.setErrorHandler((error, request, reply) => {
@@ -92,6 +95,7 @@ export async function makeAdminApp(
   const gateways = new GatewayQuestions(deps.store)
   for (const operation of OPERATIONS) serve(app, deps, gateways, operation)
   const document = openApiDocument(ADMIN_BASE, OPERATIONS)
+  serveSessions(app, ADMIN_BASE, doors, sessions)
   app.get(`${ADMIN_BASE}/openapi.json`, async () => document)
   await app.ready()
   return app

@@ -1,0 +1,153 @@
+/** The admin API as the console asks it: with the session's cookie, and the header that no other page can send. */
+
+export interface Answer<T> {
+  readonly result: T
+  readonly message: string
+  readonly status: number
+  /** Of a tenant: to be sent as If-Match with a change. */
+  readonly etag: string | null
+}
+
+export interface CallOptions {
+  readonly method?: 'GET' | 'POST' | 'PATCH' | 'DELETE'
+  readonly body?: unknown
+  readonly ifMatch?: string | null
+  readonly idempotencyKey?: string
+  readonly signal?: AbortSignal | undefined
+  /** The page asks by itself: it keeps no session alive. */
+  readonly isPoll?: boolean
+}
+
+/** A refusal in the API's words; `status` 0: there was no answer. */
+export class ApiError extends Error {
+  readonly status: number
+  readonly code: string
+  /** What is wrong with each field, by its name. */
+  readonly fields: Readonly<Record<string, string>>
+  readonly requestId: string | null
+  readonly retryAfterS: number | null
+
+  constructor(
+    message: string,
+    status: number,
+    code: string,
+    more: {
+      fields?: Readonly<Record<string, string>>
+      requestId?: string | null
+      retryAfterS?: number | null
+    } = {},
+  ) {
+    super(message)
+    this.status = status
+    this.code = code
+    this.fields = more.fields ?? {}
+    this.requestId = more.requestId ?? null
+    this.retryAfterS = more.retryAfterS ?? null
+  }
+}
+
+const BASE = '/api/admin'
+const ANSWER_MS = 30_000
+
+let onSignedOut: () => void = () => {}
+
+/** Called when an answer says that there is no session (any more). */
+export function whenSignedOut(listener: () => void): void {
+  onSignedOut = listener
+}
+
+/** @param path below /api/admin @throws ApiError, or AbortError where `signal` says so */
+export async function call<T>(path: string, options: CallOptions = {}): Promise<Answer<T>> {
+  const response = await request(path, options)
+  const text = await response.text()
+  const body = parse(text)
+  if (!response.ok) throw refusal(response, body)
+  return {
+    result: body.result as T,
+    message: String(body.message ?? ''),
+    status: response.status,
+    etag: response.headers.get('etag'),
+  }
+}
+
+/** The answer itself, for streams of events and files. @throws ApiError */
+export async function stream(path: string, options: CallOptions = {}): Promise<Response> {
+  const response = await request(path, options, null)
+  if (!response.ok) throw refusal(response, parse(await response.text()))
+  return response
+}
+
+async function request(
+  path: string,
+  { method = 'GET', body, ifMatch, idempotencyKey, signal, isPoll = false }: CallOptions,
+  answerMs: number | null = ANSWER_MS,
+): Promise<Response> {
+  const signals = [
+    ...(signal === undefined ? [] : [signal]),
+    ...(answerMs === null ? [] : [AbortSignal.timeout(answerMs)]),
+  ]
+  try {
+    return await fetch(`${BASE}${path}`, {
+      method,
+      credentials: 'same-origin',
+      cache: 'no-store',
+      redirect: 'error',
+      signal: AbortSignal.any(signals),
+      headers: {
+        'x-doorman-console': isPoll ? 'poll' : '1',
+        ...(body !== undefined && { 'content-type': 'application/json' }),
+        ...(ifMatch != null && { 'if-match': ifMatch }),
+        ...(idempotencyKey !== undefined && { 'idempotency-key': idempotencyKey }),
+      },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+    })
+  } catch (error) {
+    if (signal?.aborted) throw error
+    throw new ApiError('The gateway does not answer.', 0, 'NO_ANSWER')
+  }
+}
+
+interface Envelope {
+  readonly result?: unknown
+  readonly message?: unknown
+  readonly code?: unknown
+  readonly request_id?: unknown
+  readonly errors?: unknown
+}
+
+function parse(text: string): Envelope {
+  try {
+    return Object(JSON.parse(text)) as Envelope
+  } catch {
+    return {}
+  }
+}
+
+function refusal(response: Response, body: Envelope): ApiError {
+  const message = String(body.message ?? `The gateway answered ${response.status}.`)
+  const code = String(body.code ?? 'UNKNOWN')
+  const retryAfter = Number(response.headers.get('retry-after'))
+  if (response.status === 401 && code !== 'ADMIN_KEY_INVALID') onSignedOut()
+  return new ApiError(message, response.status, code, {
+    fields: code === 'VALIDATION_FAILED' ? fieldsOf(message) : {},
+    requestId: typeof body.request_id === 'string' ? body.request_id : null,
+    retryAfterS: Number.isFinite(retryAfter) && retryAfter > 0 ? retryAfter : null,
+  })
+}
+
+/** "db_host: is required; db_port: must be …", as the API writes it. */
+function fieldsOf(message: string): Record<string, string> {
+  const found: Record<string, string> = {}
+  for (const part of message.split('; ')) {
+    const [, name, problem] = /^([a-z][\w.]*): (.+)$/s.exec(part) ?? []
+    if (name !== undefined && problem !== undefined) found[name] ??= problem
+  }
+  return found
+}
+
+/** A query without what is empty. */
+export function queryString(values: Readonly<Record<string, string | number | null>>): string {
+  const given = Object.entries(values).filter(([, value]) => value !== null && value !== '')
+  if (given.length === 0) return ''
+  return `?${new URLSearchParams(given.map(([name, value]) => [name, String(value)]))}`
+}

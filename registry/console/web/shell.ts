@@ -1,0 +1,54 @@
+import { call } from './lib/api.ts'
+import { h, html, type View } from './lib/html.ts'
+import { Notices, notify } from './lib/notice.ts'
+import { Link, type Place, usePlace } from './lib/route.ts'
+import { useHolder } from './lib/session.ts'
+import { NoPage } from './pages/no-page.ts'
+import { TenantsPage } from './pages/tenants.ts'
+
+/** What is in the bar above, and the page of each. */
+const PAGES: readonly {
+  readonly path: string
+  readonly title: string
+  readonly page: (place: Place) => View
+}[] = [{ path: 'tenants', title: 'Tenants', page: tenantPages }]
+
+function tenantPages({ parts }: Place): View {
+  const [, id] = parts
+  if (id === undefined) return h(TenantsPage, {})
+  return h(NoPage, {})
+}
+
+const SCOPES = { read: 'read only', operate: 'operator', own: 'owner' } as const
+
+/** The frame of every page. */
+export function Shell({ onSignOut }: { onSignOut: () => void }): View {
+  const place = usePlace()
+  const holder = useHolder()
+  const [here = ''] = place.parts
+  const shown = PAGES.find(({ path }) => path === here)
+  const signOut = async () => {
+    try {
+      await call('/session', { method: 'DELETE' })
+      onSignOut()
+    } catch {
+      notify('The gateway did not answer: you are signed in still.', { isBad: true })
+    }
+  }
+  return html`
+    <a class="skip" href="#main">Skip to the content</a>
+    <header class="bar">
+      ${h(Link, { to: '/tenants', class: 'brand', children: 'Doorman' })}
+      <nav aria-label="Pages">
+        ${PAGES.map(({ path, title }) => h(Link, { key: path, to: `/${path}`, isCurrent: path === here, children: title }))}
+      </nav>
+      <div class="who">
+        <span class="key" title="The key that you signed in with">${holder.name}</span>
+        <span class=${`badge ${holder.scope === 'read' ? 'info' : 'off'}`}>${SCOPES[holder.scope]}</span>
+        <button type="button" class="plain" onClick=${signOut}>Sign out</button>
+      </div>
+    </header>
+    <main id="main" tabindex="-1">${shown === undefined ? h(NoPage, {}) : shown.page(place)}</main>
+    ${h(Notices, {})}
+  `
+}

@@ -1,0 +1,35 @@
+import type { ComponentChildren } from 'preact'
+import { useEffect, useId, useRef } from 'preact/hooks'
+import { html, type View } from '../lib/html.ts'
+
+export interface DialogProps {
+  readonly title: string
+  readonly isWide?: boolean
+  readonly onClose: () => void
+  readonly children: ComponentChildren
+}
+
+/** A modal dialog: what is behind it cannot be reached, Escape closes it, and focus goes back to where it was. */
+export function Dialog({ title, isWide = false, onClose, children }: DialogProps): View {
+  const element = useRef<HTMLDialogElement>(null)
+  const titleId = useId()
+  useEffect(() => {
+    const before = document.activeElement
+    element.current?.showModal()
+    return () => {
+      element.current?.close()
+      if (before instanceof HTMLElement && before.isConnected) before.focus()
+    }
+  }, [])
+  const onCancel = (event: Event) => {
+    event.preventDefault()
+    onClose()
+  }
+  return html`<dialog ref=${element} class=${isWide ? 'wide' : ''} aria-labelledby=${titleId} onCancel=${onCancel}>
+    <header>
+      <h2 id=${titleId}>${title}</h2>
+      <button type="button" class="plain" aria-label="Close" onClick=${onClose}>✕</button>
+    </header>
+    ${children}
+  </dialog>`
+}
