@@ -38,7 +38,7 @@ export function gaugeKit(registry: Registry, pools: TenantPools, buckets: Tenant
   )
   figure(
     'doorman_app_db_connections_max',
-    'Budget of the replica: DB_GLOBAL_POOL_MAX.',
+    'Budget of the replica: DB_GLOBAL_POOL_MAX. Compare with doorman_app_db_connections_used.',
     'connectionsMax',
   )
   figure(
@@ -48,7 +48,7 @@ export function gaugeKit(registry: Registry, pools: TenantPools, buckets: Tenant
   )
   figure(
     'doorman_app_db_host_connections_max',
-    'Budget per database server: DB_HOST_POOL_MAX.',
+    'Budget per database server: DB_HOST_POOL_MAX. Compare with doorman_app_db_host_connections_used.',
     'connectionsPerServerMax',
   )
   figure(
@@ -56,7 +56,11 @@ export function gaugeKit(registry: Registry, pools: TenantPools, buckets: Tenant
     'Tenant pools that exist. At DB_POOLS_MAX idle ones are ended for new ones.',
     'pools',
   )
-  figure('doorman_app_pool_leases', 'Requests that use a pool now.', 'leases')
+  figure(
+    'doorman_app_pool_leases',
+    'Requests that use a pool now. Rises without end: handlers hang, or statements do.',
+    'leases',
+  )
   figure(
     'doorman_app_pool_waiting',
     'Requests that wait for a connection. Above 0 for long: slow statements, small pools, or a budget that is used up.',
@@ -77,8 +81,16 @@ export function gaugeKit(registry: Registry, pools: TenantPools, buckets: Tenant
       this.set({ kind: 'bucket' }, buckets.breakersOpen)
     },
   })
-  gauge('doorman_app_bucket_clients', 'S3 clients that exist.', () => buckets.clients)
-  gauge('doorman_app_bucket_leases', 'File operations that run now.', () => buckets.leases)
+  gauge(
+    'doorman_app_bucket_clients',
+    'S3 clients that exist. At BUCKET_CLIENTS_MAX idle ones are ended for new ones.',
+    () => buckets.clients,
+  )
+  gauge(
+    'doorman_app_bucket_leases',
+    'File operations that run now. Rises without end: the bucket’s provider is slow, or clients read slowly.',
+    () => buckets.leases,
+  )
 }
 
 /** Counters of what happens in the kit. */

@@ -1,4 +1,5 @@
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import { showProcess } from '../registry/lib/process-metrics.ts'
 import type { KitEvents } from './kit/kit-events.ts'
 import { countKitEvents } from './kit-metrics.ts'
 
@@ -16,19 +17,19 @@ export interface AppMetrics {
 
 export function makeMetrics(): AppMetrics {
   const registry = new Registry()
-  collectDefaultMetrics({ register: registry })
+  showProcess(registry, 'doorman_app_')
   const registers = [registry]
   return {
     registry,
     requests: new Counter({
       name: 'doorman_app_requests_total',
-      help: 'Requests by route pattern and status.',
+      help: 'Requests by route pattern and status. A rise of 5xx: doorman_app_faults_total has the code, the runbook what to do about it.',
       labelNames: ['method', 'route', 'status'],
       registers,
     }),
     seconds: new Histogram({
       name: 'doorman_app_request_seconds',
-      help: 'From the request head to the last byte of the answer.',
+      help: 'From the request head to the last byte of the answer. If it rises: requests wait for connections (doorman_app_pool_wait_seconds), statements are slow, or the event loop is late (nodejs_eventloop_lag_p99_seconds).',
       labelNames: ['route'],
       buckets: [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
       registers,
@@ -41,7 +42,7 @@ export function makeMetrics(): AppMetrics {
     }),
     streams: new Gauge({
       name: 'doorman_app_streams',
-      help: 'Open event streams (sse) and WebSockets (ws).',
+      help: 'Open event streams (sse) and WebSockets (ws). At STREAMS_MAX the next ones are refused: add replicas.',
       labelNames: ['kind'],
       registers,
     }),

@@ -3,6 +3,7 @@ import { createServer, type Server } from 'node:http'
 import { join } from 'node:path'
 import fastify, { type FastifyInstance } from 'fastify'
 import { Fault } from '../registry/lib/errors.ts'
+import { type Exposition, expose } from '../registry/lib/exposition.ts'
 import type { Log } from '../registry/lib/log.ts'
 import { authRoutes } from './api/auth.ts'
 import { eventRoutes } from './api/events.ts'
@@ -107,8 +108,8 @@ export function makeAdminServer({ drain, metrics }: AppServer): Server {
     else if (isRead && request.url === '/readyz') {
       answer(drain.isDraining ? 503 : 200, JSON.stringify({ status: !drain.isDraining }))
     } else if (isRead && request.url === '/metrics') {
-      metrics.registry.metrics().then(
-        text => answer(200, text, metrics.registry.contentType),
+      exposeOf(metrics, request.headers.accept).then(
+        ({ text, contentType }) => answer(200, text, contentType),
         () => answer(503, '{"status":false}'),
       )
     } else answer(404, '{"status":false}')
@@ -122,6 +123,10 @@ export function makeAdminServer({ drain, metrics }: AppServer): Server {
 async function readVersion(): Promise<string> {
   const manifest = await readFile(join(import.meta.dirname, '../package.json'), 'utf8')
   return String((JSON.parse(manifest) as { version: unknown }).version)
+}
+
+async function exposeOf({ registry }: AppMetrics, accept: string | undefined): Promise<Exposition> {
+  return expose(await registry.getMetricsAsJSON(), accept)
 }
 
 function parseForms(app: FastifyInstance): void {

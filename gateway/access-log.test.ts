@@ -81,3 +81,19 @@ t.test('a claim can neither end a line nor hide or forge one', async t => {
   t.equal(level, 'info')
   t.equal(user, 'a\r\n{"level":"fatal"}\\u2028b\\u2029c\\u202ed\\u009b31m\\u007fe\u00e4\u{1f600}')
 })
+
+t.test('a line tells where the time went, and which trace it belongs to', async t => {
+  const traceId = '0af7651916cd43dd8448eb211c80319c'
+  const times = { signedAt: 1000.25, sentAt: 1003, upstreamHeadAt: 1053, answeredAt: 1053.5 }
+  const waits = { identifiedAt: 1000.1, resolvedAt: 1000.2 }
+  const [fast, slow, refused] = logged(100, [
+    { traceId, startedAt: 1000, ...times },
+    { traceId, startedAt: 1000, ...times, ...waits },
+    { startedAt: 1000, status: 400, errorCode: 'BAD_REQUEST' },
+  ])
+  const phases = { admit_ms: 0.25, wait_ms: 2.75, upstream_ms: 50, added_ms: 3.5 }
+  t.match(fast, { trace_id: traceId, ...phases })
+  for (const name of ['identify_ms', 'resolve_ms', 'sign_ms']) t.notOk(name in (fast ?? {}), name)
+  t.match(slow, { ...phases, identify_ms: 0.1, resolve_ms: 0.1, sign_ms: 0.05 })
+  t.notMatch(Object.keys(refused ?? {}).join(), /trace_id|_ms/, 'nothing that was not reached')
+})

@@ -1,6 +1,7 @@
 import { type ErrorCode, errorSpec } from '../registry/lib/errors.ts'
 import type { Log } from '../registry/lib/log.ts'
 import type { Exchange } from './exchange.ts'
+import { addedMsOf } from './tally.ts'
 
 /**
  * One line per request: of those that failed always, of the others `percent` in a hundred, evenly. The
@@ -43,12 +44,35 @@ function lineOf(exchange: Exchange, address: string, tookMs: number) {
     upstream: exchange.upstream ?? undefined,
     attempts: exchange.attempts > 1 ? exchange.attempts : undefined,
     client: address,
+    trace_id: exchange.traceId === '' ? undefined : exchange.traceId,
     ms: round(tookMs),
-    upstream_ms:
-      exchange.upstreamHeadAt > 0 ? round(exchange.upstreamHeadAt - exchange.startedAt) : undefined,
+    ...phasesOf(exchange, tookMs),
     bytes_in: exchange.bytesIn,
     bytes_out: exchange.bytesOut,
   }
+}
+
+/**
+ * Where the time went, in milliseconds: `identify_ms`, `resolve_ms` and `sign_ms` where that phase had to wait for
+ * something, all three in `admit_ms`; then the wait for a connection, or in line behind a hold, the replica's answer
+ * head, and the rest until the end.
+ */
+function phasesOf(exchange: Exchange, tookMs: number) {
+  const { startedAt, identifiedAt, resolvedAt, signedAt, sentAt, upstreamHeadAt } = exchange
+  return {
+    identify_ms: between(startedAt, identifiedAt),
+    resolve_ms: between(identifiedAt || startedAt, resolvedAt),
+    sign_ms: resolvedAt > 0 ? between(resolvedAt, signedAt) : undefined,
+    admit_ms: between(startedAt, signedAt),
+    wait_ms: between(signedAt, sentAt),
+    upstream_ms: between(sentAt || startedAt, upstreamHeadAt),
+    body_ms: between(upstreamHeadAt, upstreamHeadAt > 0 ? startedAt + tookMs : 0),
+    added_ms: exchange.answeredAt > 0 && sentAt > 0 ? round(addedMsOf(exchange)) : undefined,
+  }
+}
+
+function between(from: number, to: number): number | undefined {
+  return from > 0 && to > 0 ? round(to - from) : undefined
 }
 
 /**

@@ -1,7 +1,8 @@
 import type { Worker } from 'node:cluster'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Figures, ToPrimary, ToWorker } from './cluster-messages.ts'
+import type { Figures } from '../registry/lib/exposition.ts'
+import type { ToPrimary, ToWorker } from './cluster-messages.ts'
 
 /** `starting` → `listening` → `ready` → `draining` → `gone`; each may be skipped. */
 export type ChildState = 'starting' | 'listening' | 'ready' | 'draining' | 'gone'

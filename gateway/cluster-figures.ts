@@ -1,5 +1,7 @@
-import { AggregatorRegistry, type Registry } from 'prom-client'
-import type { Figures } from './cluster-messages.ts'
+import { AggregatorRegistry } from 'prom-client'
+import type { Figures } from '../registry/lib/exposition.ts'
+import { AFFECTED_NAME, mergeAffected } from './affected-tenants.ts'
+import { isTenantSeries, OTHER_TENANTS } from './tenant-series.ts'
 
 /**
  * The metrics of several processes as one. Counters and histograms are added up, also those of
@@ -10,21 +12,29 @@ export class ClusterFigures {
 
   /** Keeps beyond its end what a worker has counted; what it measured (gauges) goes with it. */
   retire(figures: Figures): void {
-    const counted = figures.filter(({ type }) => !isGauge(type))
-    this.#ofTheGone = plain(aggregate([this.#ofTheGone, counted]))
+    const counted = figures.filter(({ type }) => !isGauge(type)).map(nameless)
+    this.#ofTheGone = aggregate([this.#ofTheGone, counted])
   }
 
   /** @param living the latest of each process that runs */
-  view(living: readonly Figures[]): Registry {
+  view(living: readonly Figures[]): Figures {
     return aggregate([this.#ofTheGone, ...living])
   }
 }
 
-function aggregate(parts: readonly Figures[]): Registry {
+function aggregate(parts: readonly Figures[]): Figures {
   const prepared = parts.map(figures =>
     figures.map(metric => ({ ...metric, aggregator: aggregatorOf(metric) })),
   )
-  return AggregatorRegistry.aggregate(prepared)
+  const registry = AggregatorRegistry.aggregate(prepared)
+  // An aggregated registry holds its metrics as data: no collector has to run.
+  const figures = registry.getMetricsAsArray() as unknown as Figures
+  const exemplars = newestExemplars(parts)
+  return figures.map(({ name, help, type, aggregator, values, collect }) => {
+    const shown = values.map(value => withExemplar(name, value, exemplars))
+    const merged = name === AFFECTED_NAME ? mergeAffected(valuesOf(parts, name)) : shown
+    return { name, help, type, aggregator, values: merged, collect }
+  })
 }
 
 /**
@@ -42,16 +52,49 @@ function isGauge(type: unknown): boolean {
   return type === 'gauge'
 }
 
-/** An aggregated registry holds its metrics as data: no collector has to run. */
-function plain(registry: Registry): Figures {
-  return (registry.getMetricsAsArray() as unknown as Figures).map(
-    ({ name, help, type, aggregator, values, collect }) => ({
-      name,
-      help,
-      type,
-      aggregator,
-      values,
-      collect,
-    }),
-  )
+/** Tenants that a worker named are no longer named by its end: each restart would leave more of them. */
+function nameless(metric: Figures[number]): Figures[number] {
+  if (!isTenantSeries(metric.name)) return metric
+  const values = metric.values.map(value => ({
+    ...value,
+    labels: { ...value.labels, tenant: OTHER_TENANTS },
+  }))
+  return { ...metric, values }
+}
+
+type Value = Figures[number]['values'][number] & {
+  readonly metricName?: string
+  /** prom-client writes null where there is none. */
+  readonly exemplar?: { readonly timestamp: number } | null
+}
+
+function valuesOf(parts: readonly Figures[], name: string): Figures[number]['values'] {
+  return parts.flatMap(figures => figures.find(metric => metric.name === name)?.values ?? [])
+}
+
+/** By sample: prom-client's aggregation drops them. */
+function newestExemplars(parts: readonly Figures[]): ReadonlyMap<string, Value['exemplar']> {
+  const newest = new Map<string, Value['exemplar']>()
+  for (const { name, values } of parts.flat()) {
+    for (const value of values as readonly Value[]) {
+      const { exemplar } = value
+      if (!exemplar) continue
+      const key = keyOf(name, value)
+      if (exemplar.timestamp > (newest.get(key)?.timestamp ?? 0)) newest.set(key, exemplar)
+    }
+  }
+  return newest
+}
+
+function withExemplar<V extends Figures[number]['values'][number]>(
+  name: string,
+  value: V,
+  exemplars: ReadonlyMap<string, Value['exemplar']>,
+): V {
+  const exemplar = exemplars.size === 0 ? undefined : exemplars.get(keyOf(name, value))
+  return exemplar === undefined ? value : { ...value, exemplar }
+}
+
+function keyOf(name: string, { metricName = '', labels }: Value): string {
+  return `${name} ${metricName} ${Object.entries(labels).sort().join(' ')}`
 }

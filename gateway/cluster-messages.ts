@@ -1,5 +1,5 @@
 import type { AddressInfo } from 'node:net'
-import type { MetricObjectWithValues, MetricValue } from 'prom-client'
+import type { Figures } from '../registry/lib/exposition.ts'
 
 /**
  * All that primary and workers say to each other. What the workers must one day share (limits, usage)
@@ -33,6 +33,3 @@ export type ToPrimary =
   | { readonly type: 'figures'; readonly figures: Figures }
   /** Another attempt would end the same way: a wrong master key, a port in use, a broken file. */
   | { readonly type: 'fatal'; readonly message: string }
-
-/** What a registry's metrics show at one moment, as plain data. */
-export type Figures = readonly MetricObjectWithValues<MetricValue<string>>[]

@@ -1,8 +1,10 @@
 import cluster from 'node:cluster'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
-import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import { Counter, Gauge, Registry } from 'prom-client'
+import { type Exposition, expose } from '../registry/lib/exposition.ts'
 import type { Log } from '../registry/lib/log.ts'
+import { showProcess } from '../registry/lib/process-metrics.ts'
 import { Child, type StopOrder } from './cluster-child.ts'
 import { ClusterFigures } from './cluster-figures.ts'
 import { RestartPace } from './cluster-pace.ts'
@@ -43,7 +45,6 @@ const IDLE_GRACE_MS = 2000
  * that is under way to a worker at the moment of its SIGKILL hangs until its client gives up.
  */
 export class Primary {
-  readonly contentType = Registry.PROMETHEUS_CONTENT_TYPE
   readonly #options: PrimaryOptions
   readonly #children = new Set<Child>()
   readonly #missedBeats = new WeakMap<Child, number>()
@@ -68,21 +69,19 @@ export class Primary {
     this.#options = options
     this.#port = options.port
     this.#portFound = options.port
-    collectDefaultMetrics({ register: this.#own })
-    // Rises: look for `worker ended` in the log, which says why.
+    showProcess(this.#own, 'doorman_')
     this.#ends = new Counter({
       name: 'doorman_worker_ends_total',
-      help: 'Workers that ended unasked, or were killed because they hung',
+      help: 'Workers that ended unasked, or were killed because they hung. A rise: look for “worker ended” in the log, which says why.',
       labelNames: ['reason'] as const,
       registers: [this.#own],
     })
     this.#ends.inc({ reason: 'ended' }, 0)
     this.#ends.inc({ reason: 'hung' }, 0)
     const children = this.#children
-    // Less than the number asked for, for longer than a restart takes: workers crash at their start.
     new Gauge({
       name: 'doorman_workers_ready',
-      help: 'Workers that serve requests',
+      help: 'Workers that serve requests. Less than GATEWAY_WORKERS for longer than a restart takes: workers crash at their start, the log says why.',
       registers: [this.#own],
       collect() {
         this.set([...children].filter(({ state }) => state === 'ready').length)
@@ -113,10 +112,11 @@ export class Primary {
   }
 
   /** The metrics of all workers and of this process as one text. */
-  async metrics(): Promise<string> {
+  async metrics(accept: string | undefined): Promise<Exposition> {
     await Promise.all([...this.#children].map(child => child.collect(COLLECT_MS)))
     const living = [...this.#children].map(({ figures }) => figures)
-    return this.#figures.view([await this.#own.getMetricsAsJSON(), ...living]).metrics()
+    const own = await this.#own.getMetricsAsJSON()
+    return expose(this.#figures.view([own, ...living]), accept)
   }
 
   /**

@@ -38,6 +38,18 @@ export interface Exchange {
   /** `target` without its query. */
   path: string
 
+  // Set by beginTrace.
+  /** Of the client's trace, or of one begun here; '' where the head was refused. */
+  traceId: string
+  /** Of this exchange within the trace. */
+  spanId: string
+  /** The client's; '' where the trace began here. */
+  parentSpanId: string
+  /** As they go to the app: `SAMPLED`, `RANDOM`. */
+  traceFlags: number
+  /** Somebody keeps the trace, so that its id is worth showing. */
+  isTraceKept: boolean
+
   // Set by route.
   route: Route | null
 
@@ -66,6 +78,12 @@ export interface Exchange {
 
   // Set by resolve.
   tenant: Tenant | null
+  /** `performance.now()` when it was known; 0 where nothing had to be waited for. */
+  resolvedAt: number
+
+  // Set by sign.
+  /** `performance.now()` when the exchange could go to the app. */
+  signedAt: number
 
   // Set by admit, until the exchange ends.
   /** What is counted of the tenant, this exchange included; null: it is not counted. */
@@ -79,8 +97,12 @@ export interface Exchange {
   /** Origin of the replica that got the request. */
   upstream: string | null
   attempts: number
+  /** `performance.now()` when the last attempt had its connection and its head was written; 0: never. */
+  sentAt: number
   /** `performance.now()` when the upstream's answer head arrived. */
   upstreamHeadAt: number
+  /** `performance.now()` when the client's answer head was made of it. */
+  answeredAt: number
   /** Field x-usage of the app's answer, which the client does not get; null: none. */
   appUsage: string | null
 
@@ -194,6 +216,11 @@ export function makeExchange(
     isForeignRequestId: false,
     target: '',
     path: '',
+    traceId: '',
+    spanId: '',
+    parentSpanId: '',
+    traceFlags: 0,
+    isTraceKept: false,
     route: null,
     tenantRef: null,
     principal: null,
@@ -206,12 +233,16 @@ export function makeExchange(
     bufferedBody: null,
     loginPass: null,
     tenant: null,
+    resolvedAt: 0,
+    signedAt: 0,
     slot: null,
     isSocket: false,
     isInside: false,
     upstream: null,
     attempts: 0,
+    sentAt: 0,
     upstreamHeadAt: 0,
+    answeredAt: 0,
     appUsage: null,
     meteredDay: 0,
     status: 0,

@@ -11,9 +11,10 @@ import { tenantFaultOf } from './fleet/tenant-fault.ts'
 import { addForwarded, type TrustedProxies } from './forwarded.ts'
 import { replacesRefusals, sendLogin } from './login/refusal.ts'
 import { sendRevoking } from './logout.ts'
-import { attemptIdOf, continueTrace } from './request-id.ts'
+import { attemptIdOf } from './request-id.ts'
 import type { Route } from './route.ts'
 import { addContextHeaders } from './sign.ts'
+import { addTraceFields } from './trace.ts'
 import type {
   UpstreamCall,
   UpstreamClient,
@@ -69,9 +70,8 @@ export function upstreamHeaders(
 ): string[] {
   const { head, requestId } = exchange
   const headers = head.forward.slice()
-  const trace = continueTrace(head.traceparent, head.tracestate)
-  headers.push('x-request-id', requestId, 'traceparent', trace.traceparent)
-  if (trace.tracestate !== null) headers.push('tracestate', trace.tracestate)
+  headers.push('x-request-id', requestId)
+  addTraceFields(headers, exchange, exchange.spanId)
   addForwarded(headers, exchange, trusted)
   const attemptId = attemptIdOf(requestId, exchange.isForeignRequestId, exchange.attempts)
   addContextHeaders(headers, exchange, context, attemptId, nowMs)
@@ -170,6 +170,7 @@ class Forwarding implements UpstreamSink, ReplyListener {
     headers.push('x-request-id', exchange.requestId, ...cors.fields(exchange))
     admission.addFields(headers, exchange)
     exchange.reply.writeHead(status, headers, length, isBodyless)
+    exchange.answeredAt = performance.now()
     if (isStream) this.#guard(() => this.#goAway())
   }
 
@@ -270,6 +271,7 @@ class Forwarding implements UpstreamSink, ReplyListener {
   #end(error: unknown): void {
     if (this.#isOver) return
     this.#isOver = true
+    this.#exchange.sentAt = this.#call?.sentAt ?? 0
     this.#unguard?.()
     const { fleet } = this.#options
     if (this.#replica !== null) fleet.end(this.#replica)

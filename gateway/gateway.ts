@@ -34,15 +34,17 @@ import { openLive } from './live/open-live.ts'
 import { PULSE_TENANTS_MAX, Pulse } from './live/pulse.ts'
 import { LoginGuard } from './login/guard.ts'
 import { openMetering } from './metering/open-metering.ts'
-import { makeMetrics } from './metrics.ts'
+import { type Gauges, makeMetrics } from './metrics.ts'
 import { OpenSockets } from './open-sockets.ts'
 import { Overload } from './overload.ts'
 import { makeOwnUsage } from './own-usage.ts'
+import { showParts } from './parts-metrics.ts'
 import { makeRecheck } from './recheck.ts'
 import { RegistryMetrics } from './registry-metrics.ts'
 import { Revocations } from './revocation.ts'
 import { makeRouter, type Route } from './route.ts'
 import { ContextHolder } from './sign.ts'
+import { TenantSeries } from './tenant-series.ts'
 import { TlsKeys } from './tls/tls-keys.ts'
 import { openIssuers } from './token-issuers.ts'
 import { makeUpgrader } from './upgrade.ts'
@@ -131,7 +133,12 @@ export async function startGateway(
   let inFlight = 0
 
   const sockets = new OpenSockets()
-  const pulse = new Pulse()
+  const pulse: Pulse = new Pulse(PULSE_TENANTS_MAX, id => tenantSeries.cellOf(id))
+  const tenantSeries: TenantSeries = new TenantSeries({
+    tenantsMax: config.METRICS_TENANTS_MAX,
+    busiest: (count, nowMs) => pulse.busiest(count, nowMs),
+    assign: (id, cell) => pulse.assign(id, cell),
+  })
   const membership = new Membership({
     store,
     log,
@@ -204,7 +211,7 @@ export async function startGateway(
   const trusted = config.TRUSTED_PROXIES
   const cors = makeCors(config.FRONTEND_URL)
   const contactAgeMs = () => Date.now() - (watch.lastContactAtMs ?? startedAtMs)
-  const metrics = makeMetrics({
+  const gauges: Gauges = {
     inFlight: () => inFlight,
     openSockets: () => sockets.count,
     held: () => ({ tenants: holds.tenants, requests: holds.waiting }),
@@ -220,7 +227,26 @@ export async function startGateway(
     fleet: () => fleet.figures,
     replicas: () => ({ all: running.members.all.length, ranked: fleet.ranked.length }),
     registryContactAgeS: () => contactAgeMs() / 1000,
-  })
+  }
+  const metrics = makeMetrics(gauges, tenantSeries)
+  const retries = new RetryBudget()
+  const caches = (): [string, number, number][] => [
+    ['tenants', cache.size, config.TENANT_CACHE_ENTRIES],
+    ['absent tenants', cache.absentSize, 3 * ABSENT_MAX],
+    ['revoked tokens', revocations.tokens.size, config.REVOKED_TOKENS_MAX],
+    ['tenants with traffic', pulse.size, PULSE_TENANTS_MAX],
+    ['tokens', identifier.knownTokens, config.JWT_CACHE_ENTRIES],
+    ['contexts', contexts.size, config.TENANT_CACHE_ENTRIES],
+  ]
+  const upstream = () => {
+    const origins = running.members.all.map(({ origin }) => origin)
+    const sum = (of: (origin: string) => number) => origins.reduce((n, o) => n + of(o), 0)
+    return {
+      connections: sum(origin => client.connectionCount(origin)),
+      waiting: sum(origin => client.queueLength(origin)),
+    }
+  }
+  showParts(metrics.registry, { caches, upstream, retries, store })
   const admitted = openAdmission({
     ...{ config, store, membership, wheel, log },
     replicas: () => fleet.ranked.length,
@@ -265,6 +291,7 @@ export async function startGateway(
   )
   const pipeline: Pipeline = {
     headFieldsMax: config.HEAD_FIELDS_MAX,
+    sampler: null,
     router: makeRouter(routesOf(config)),
     identifier,
     tenants: cache,
@@ -288,7 +315,7 @@ export async function startGateway(
       client,
       ownClient,
       fleet,
-      retries: new RetryBudget(),
+      retries,
       trusted,
       cors,
       admission: admitted.forwarding,
@@ -318,9 +345,9 @@ export async function startGateway(
     onFinished(exchange: Exchange) {
       inFlight--
       const tookMs = performance.now() - exchange.startedAt
+      const nowMs = Date.now()
       metering.meter.finished(exchange, tookMs)
-      metrics.observe(exchange, tookMs)
-      pulse.note(exchange, Date.now())
+      metrics.observe(exchange, pulse.note(exchange, nowMs), tookMs, nowMs)
       if (exchange.errorCode === 'OVERLOADED' && !overload.isLineDue()) return
       if (admission.isTooManyLines(exchange)) return
       logExchange(exchange, addressOf, tookMs)
@@ -370,12 +397,7 @@ export async function startGateway(
       isReady: () => isOpen && !isDraining,
       isListenerHealthy: () => watch.isHealthy,
       registryContactAgeMs: contactAgeMs,
-      caches: () => [
-        ['tenants', cache.size, config.TENANT_CACHE_ENTRIES],
-        ['absent tenants', cache.absentSize, 3 * ABSENT_MAX],
-        ['revoked tokens', revocations.tokens.size, config.REVOKED_TOKENS_MAX],
-        ['tenants with traffic', pulse.size, PULSE_TENANTS_MAX],
-      ],
+      caches,
     },
   })
   const openWhenRegistryAnswers = async () => {

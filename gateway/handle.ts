@@ -1,5 +1,6 @@
 import type { MintedContext } from '../registry/context.ts'
 import { Fault } from '../registry/lib/errors.ts'
+import type { Sampler } from '../registry/lib/trace/sampler.ts'
 import type { Tenant, TenantKey } from '../registry/tenant.ts'
 import type { Admission } from './admission/admission.ts'
 import type { Gate } from './admission/gate.ts'
@@ -23,11 +24,14 @@ import { resolve, resolveNow } from './resolve.ts'
 import type { Router } from './route.ts'
 import type { ContextHolder } from './sign.ts'
 import type { TenantSource } from './tenant-source.ts'
+import { beginTrace } from './trace.ts'
 import type { Upgrader } from './upgrade.ts'
 
 /** What the phases need; made once by main. */
 export interface Pipeline {
   readonly headFieldsMax: number
+  /** Which traces are kept; null: none is exported. */
+  readonly sampler: Sampler | null
   readonly router: Router
   readonly identifier: Identifier
   readonly tenants: TenantSource
@@ -101,6 +105,7 @@ async function handleSlowly(exchange: Exchange, pipeline: Running): Promise<void
       exchange.identifiedAt = performance.now()
     }
     await resolve(exchange, pipeline.tenants, pipeline.decoyKey, pipeline.schemaMin)
+    exchange.resolvedAt = performance.now()
     if (exchange.reply.isDone) return finish(exchange, null, pipeline)
     pipeline.admission.enter(exchange)
     sign(exchange, pipeline)
@@ -112,7 +117,7 @@ async function handleSlowly(exchange: Exchange, pipeline: Running): Promise<void
 /** Head and route. False where the gateway answered the request itself. */
 function beginExchange(
   exchange: Exchange,
-  { headFieldsMax, router, answer, onFinished, sheds }: Pipeline,
+  { headFieldsMax, router, answer, onFinished, sheds, forward: { trusted }, sampler }: Pipeline,
 ) {
   admitHead(exchange, headFieldsMax)
   if (exchange.path === '/healthz' && (exchange.method === 'GET' || exchange.method === 'HEAD')) {
@@ -125,6 +130,7 @@ function beginExchange(
     onFinished(exchange)
     return false
   }
+  beginTrace(exchange, trusted, sampler)
   const shedReason = sheds()
   if (shedReason !== null) throw SHED[shedReason]
   exchange.route = router(exchange.method, exchange.path)
@@ -167,6 +173,8 @@ function sign(exchange: Exchange, pipeline: Running): void {
 
 function send(exchange: Exchange, context: MintedContext, pipeline: Running): void {
   if (exchange.reply.isDone) return finish(exchange, null, pipeline)
+  // The first time: what it waits for from here on is no matter of signing.
+  if (exchange.signedAt === 0) exchange.signedAt = performance.now()
   const { holds } = pipeline
   if (holds.size > 0) {
     // Here and not earlier: from here on it counts as in flight, with nothing in between.

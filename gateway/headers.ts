@@ -117,7 +117,8 @@ export function cleanHeaders(raw: readonly string[], fieldsMax: number): Head {
     else if (name.slot === 'forwardedFor') head.forwardedFor = join(head.forwardedFor, value)
     else if (name.slot === 'contentEncoding') {
       head.contentEncoding = join(head.contentEncoding, value)
-    } else if (name.slot !== null) head[name.slot] = value
+    } else if (name.slot === 'tracestate') head.tracestate = join(head.tracestate, value)
+    else if (name.slot !== null) head[name.slot] = value
     if (name.isForwarded) head.forward.push(spelling, value)
   }
   if (connection !== null) dropListed(head.forward, connection)

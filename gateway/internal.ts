@@ -2,12 +2,13 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
+import type { Exposition } from '../registry/lib/exposition.ts'
 import type { Admin } from './admin.ts'
 
 /** What the internal listener shows: of one gateway, or of all workers as one. */
 export interface InternalView {
-  readonly contentType: string
-  metrics(): Promise<string>
+  /** @param accept which format the scraper wants */
+  metrics(accept: string | undefined): Promise<Exposition>
   /** null: ready; else what is missing, in words. */
   whyNotReady(): string | null
 }
@@ -51,8 +52,8 @@ export async function startInternal(
         return answer(reason === null ? 200 : 503, 'application/json', body)
       }
       case '/metrics':
-        view.metrics().then(
-          text => answer(200, view.contentType, text),
+        view.metrics(req.headers.accept).then(
+          ({ contentType, text }) => answer(200, contentType, text),
           () => answer(503, 'text/plain', ''),
         )
         return

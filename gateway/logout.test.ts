@@ -21,9 +21,11 @@ function setUp() {
         pause: () => acts.push('pause'),
         resume: () => acts.push('resume'),
         abort: () => acts.push('abort'),
+        sentAt: 0,
       }
     },
     connectionCount: () => 0,
+    queueLength: () => 0,
     closeIdle() {},
     close: async () => {},
   }

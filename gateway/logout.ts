@@ -65,6 +65,10 @@ class HeldAnswer implements UpstreamSink, UpstreamCall {
     this.#end(() => this.#sink.onFault(fault))
   }
 
+  get sentAt(): number {
+    return this.call?.sentAt ?? 0
+  }
+
   pause(): void {
     this.#isPausedByClient = true
     this.call?.pause()

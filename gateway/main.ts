@@ -1,5 +1,6 @@
 import cluster, { type Worker } from 'node:cluster'
 import { parseArgs } from 'node:util'
+import { expose } from '../registry/lib/exposition.ts'
 import { onTermination, runMain } from '../registry/lib/lifecycle.ts'
 import { bufferedStdout, type Log, makeLog, sharedStdout } from '../registry/lib/log.ts'
 import { requireSafeRuntime } from '../registry/lib/runtime.ts'
@@ -42,8 +43,7 @@ async function runAlone(config: GatewayConfig, log: Log): Promise<void> {
   const admin = await openAdmin(config, log, process.env)
   const internal = await startInternal(
     {
-      contentType: gateway.metrics.contentType,
-      metrics: () => gateway.metrics.metrics(),
+      metrics: async accept => expose(await gateway.metrics.getMetricsAsJSON(), accept),
       whyNotReady: gateway.whyNotReady,
     },
     admin,

@@ -1,9 +1,13 @@
-import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import { Counter, Gauge, Registry } from 'prom-client'
 import type { Fault } from '../registry/lib/errors.ts'
+import { showProcess } from '../registry/lib/process-metrics.ts'
+import { AffectedTenants } from './affected-tenants.ts'
 import type { Exchange } from './exchange.ts'
 import type { FleetFigures } from './fleet/fleet.ts'
+import type { Ring } from './live/ring.ts'
 import type { Overload } from './overload.ts'
 import { Tally } from './tally.ts'
+import type { TenantSeries } from './tenant-series.ts'
 
 /** What a running gateway shows of itself; each read at scrape time. */
 export interface Gauges {
@@ -28,132 +32,152 @@ export interface Gauges {
 
 export interface GatewayMetrics {
   readonly registry: Registry
-  observe(exchange: Exchange, tookMs: number): void
+  /** @param ring of its tenant, as the pulse has it */
+  observe(exchange: Exchange, ring: Ring | null, tookMs: number, nowMs: number): void
   /** A request that was refused before it became an exchange. */
   refuse(fault: Fault): void
   /** A read of an issuer's key set. */
   countKeyRead(whose: 'platform' | 'tenant', isOk: boolean): void
 }
 
-export function makeMetrics(gauges: Gauges): GatewayMetrics {
+export function makeMetrics(gauges: Gauges, tenants: TenantSeries): GatewayMetrics {
   const registry = new Registry()
-  collectDefaultMetrics({ register: registry })
+  showProcess(registry, 'doorman_')
   const tally = new Tally()
   tally.register(registry)
-  // Each code has a heading in the runbook; `blame` there says whose fault it is.
+  tenants.show(registry)
+  const affected = new AffectedTenants()
+  affected.show(registry)
   const faults = new Counter({
     name: 'doorman_faults_total',
-    help: 'Failures by code of the error table',
+    help: 'Failures by code of the error table. The runbook has a heading for each code: whose fault it is, and what to do.',
     labelNames: ['code'] as const,
     registers: [registry],
   })
-  // Attempts beyond the first. More than a few per cent: replicas reset or refuse connections.
   const retries = new Counter({
     name: 'doorman_upstream_retries_total',
-    help: 'Attempts made after the first one failed',
+    help: 'Attempts made after the first one failed. More than a few per cent of the requests: replicas reset or refuse connections.',
     registers: [registry],
   })
-  // Errors of `platform`: nobody's new tokens can be checked soon (ISSUER_UNAVAILABLE). Errors of
-  // `tenant`: the log says whose identity provider is down.
   const keyReads = new Counter({
     name: 'doorman_token_key_reads_total',
-    help: 'Reads of key sets (JWKS) by whose and outcome',
+    help: 'Reads of key sets (JWKS) by whose and outcome. Errors of “platform”: nobody’s new tokens can be checked soon (ISSUER_UNAVAILABLE). Errors of “tenant”: the log says whose identity provider is down.',
     labelNames: ['whose', 'outcome'] as const,
     registers: [registry],
   })
-  // Near 128 or 256 for long: somebody sends tokens whose signature does not fit (TOKEN_CHECKS_BUSY).
   gauge(
     'doorman_token_verifications',
-    'Verifications of issuers’ tokens under way',
+    'Verifications of issuers’ tokens under way. Near 128 or 256 for long: somebody sends tokens whose signature does not fit (TOKEN_CHECKS_BUSY).',
     gauges.tokenVerifications,
   )
-  // Rises without end: answers hang, or clients read slowly.
-  gauge('doorman_requests_in_flight', 'Requests being served', gauges.inFlight)
-  // Above OVERLOAD_LOOP_DELAY_MS a growing share is shed: more workers or CPU, or find what blocks.
+  gauge(
+    'doorman_requests_in_flight',
+    'Requests being served. Rises without end: answers hang, or clients read slowly.',
+    gauges.inFlight,
+  )
   gauge(
     'doorman_loop_delay_seconds',
-    'Standing delay of the event loop in the last quarter of a second',
+    'Standing delay of the event loop in the last quarter of a second. Above OVERLOAD_LOOP_DELAY_MS a growing share is shed: more workers or CPU, or find what blocks.',
     () => gauges.overload.delayMs / 1000,
     'max',
   )
-  // By reason: `loop` is CPU, `in-flight` is an app that answers slowly.
   counter(
     'doorman_shed_requests_total',
-    'Requests refused at once as OVERLOADED',
+    'Requests refused at once as OVERLOADED. By reason: “loop” is CPU, “in-flight” is an app that answers slowly.',
     'reason',
     () => ({
       loop: gauges.overload.shedCount('loop'),
       'in-flight': gauges.overload.shedCount('in-flight'),
     }),
   )
-  gauge('doorman_client_connections', 'Open client connections', gauges.clientConnections)
-  // A rise: a flood of idle or slow connections, or caps (CLIENT_CONNECTIONS_*) that are too low.
+  gauge(
+    'doorman_client_connections',
+    'Open client connections. Near CLIENT_CONNECTIONS_MAX idle ones are evicted: more gateways, or a flood.',
+    gauges.clientConnections,
+  )
   counter(
     'doorman_client_connections_cut_total',
-    'Connections refused by a cap, and idle ones evicted to make room',
+    'Connections refused by a cap, and idle ones evicted to make room. A rise: a flood of idle or slow connections, or caps (CLIENT_CONNECTIONS_*) that are too low.',
     'what',
     gauges.cutByCap,
   )
   gauge(
     'doorman_open_sockets',
-    'Spliced WebSocket connections and event streams',
+    'Spliced WebSocket connections and event streams. Falls at once: gateways or replicas were restarted, and clients come back all together.',
     gauges.openSockets,
   )
-  // Above 0 for longer than two minutes: holds follow each other; ask who moves tenants.
-  gauge('doorman_tenants_held', 'Tenants whose requests wait', () => gauges.held().tenants, 'max')
+  gauge(
+    'doorman_tenants_held',
+    'Tenants whose requests wait. Above 0 for longer than two minutes: holds follow each other; ask who moves tenants.',
+    () => gauges.held().tenants,
+    'max',
+  )
   gauge(
     'doorman_requests_held',
-    'Requests that wait for a held tenant',
+    'Requests that wait for a held tenant. Near HELD_REQUESTS_MAX the next ones are refused: end the hold, or raise it.',
     () => gauges.held().requests,
   )
-  // Below the number that runs: some are cut off from the Registry.
-  gauge('doorman_gateways_live', 'Gateway processes in the Registry', gauges.liveGateways, 'max')
-  // With several workers that of the fullest, for most tenants are in all of them.
-  gauge('doorman_cached_tenants', 'Tenants in the cache', gauges.cachedTenants, 'max')
-  // Near REVOKED_TOKENS_MAX: raise it, or tokens with little time left are refused with the revoked ones.
-  gauge('doorman_revoked_tokens', 'Revoked tokens remembered', gauges.revokedTokens, 'max')
-  // Above 0 for more than a few seconds: the Registry cannot be written, other gateways do not know yet.
+  gauge(
+    'doorman_gateways_live',
+    'Gateway processes in the Registry. Below the number that runs: some are cut off from the Registry.',
+    gauges.liveGateways,
+    'max',
+  )
+  gauge(
+    'doorman_cached_tenants',
+    'Tenants in the cache; with several workers that of the fullest, for most tenants are in all of them. At TENANT_CACHE_ENTRIES the Registry is asked more often: raise it.',
+    gauges.cachedTenants,
+    'max',
+  )
+  gauge(
+    'doorman_revoked_tokens',
+    'Revoked tokens remembered. Near REVOKED_TOKENS_MAX: raise it, or tokens with little time left are refused with the revoked ones.',
+    gauges.revokedTokens,
+    'max',
+  )
   gauge(
     'doorman_revocations_unwritten',
-    'Revocations not in the Registry yet',
+    'Revocations not in the Registry yet. Above 0 for more than a few seconds: the Registry cannot be written, other gateways do not know yet.',
     gauges.unwrittenRevocations,
   )
-  // 0 for more than 15 s: changes arrive by polling only; look at the Registry.
   gauge(
     'doorman_registry_listener_healthy',
-    '1 while change notices arrive',
+    '1 while change notices arrive. 0 for more than 15 s: changes arrive by polling only; look at the Registry.',
     () => (gauges.isListenerHealthy() ? 1 : 0),
     'min',
   )
-  // What APP_UPSTREAMS resolves to. 0: no request can be served; look at the names in it.
-  gauge('doorman_replicas', 'App replicas that are members', () => gauges.replicas().all, 'max')
-  // Below doorman_replicas: the others are not ready, not reachable or ejected; the log says which and why.
+  gauge(
+    'doorman_replicas',
+    'App replicas that are members, what APP_UPSTREAMS resolves to. 0: no request can be served; look at the names in it.',
+    () => gauges.replicas().all,
+    'max',
+  )
   gauge(
     'doorman_replicas_healthy',
-    'App replicas that tenants are spread on',
+    'App replicas that tenants are spread on. Below doorman_replicas: the others are not ready, not reachable or ejected; the log says which and why.',
     () => gauges.replicas().ranked,
     'min',
   )
-  // ejection: a replica kept failing several tenants, the log says which. breaker: a tenant's own database or bucket
-  // fails, see TENANT_DATABASE_UNAVAILABLE. respread: a tenant is more than its replicas can bear; look at
-  // doorman_replicas and add some. Each without an end: something swings.
-  counter('doorman_fleet_events_total', 'Changes of who serves whom', 'event', () => {
-    const { ejections, breakersOpened, respread } = gauges.fleet()
-    return { ejection: ejections, breaker: breakersOpened, respread }
-  })
-  // Much of all requests: the load bound is met all the time, so the replicas are few for the load.
+  counter(
+    'doorman_fleet_events_total',
+    'Changes of who serves whom. ejection: a replica kept failing several tenants, the log says which. breaker: a tenant’s own database or bucket fails, see TENANT_DATABASE_UNAVAILABLE. respread: a tenant is more than its replicas can bear; look at doorman_replicas and add some. Each without an end: something swings.',
+    'event',
+    () => {
+      const { ejections, breakersOpened, respread } = gauges.fleet()
+      return { ejection: ejections, breaker: breakersOpened, respread }
+    },
+  )
   counter(
     'doorman_fleet_choices_total',
-    'Requests not served by the tenant’s first replica',
+    'Requests not served by the tenant’s first replica (affinity spill). Much of all requests: the load bound is met all the time, so the replicas are few for the load.',
     'choice',
     () => ({
       spilled: gauges.fleet().spills,
     }),
   )
-  // How stale a cached tenant can be at most.
   gauge(
     'doorman_registry_contact_age_seconds',
-    'Seconds since the Registry last answered, or since the start if it never did',
+    'Seconds since the Registry last answered, or since the start if it never did: how stale a cached tenant can be at most. Above 15: look at the Registry; from 300 on tenants are refused.',
     gauges.registryContactAgeS,
     'max',
   )
@@ -202,14 +226,18 @@ export function makeMetrics(gauges: Gauges): GatewayMetrics {
     },
     refuse(fault) {
       faults.inc({ code: fault.code })
-      tally.observe('none', fault.status, 0, null)
+      tally.refuse(fault.status)
     },
-    observe(exchange, tookMs) {
-      const { upstreamHeadAt, startedAt } = exchange
-      const upstreamMs = upstreamHeadAt > 0 ? upstreamHeadAt - startedAt : null
-      tally.observe(exchange.route?.name ?? 'none', exchange.status, tookMs, upstreamMs)
+    observe(exchange, ring, tookMs, nowMs) {
+      const { tenant, status, startedAt, upstreamHeadAt } = exchange
+      tally.observe(exchange.route?.name ?? 'none', exchange, tookMs)
       if (exchange.errorCode !== null) faults.inc({ code: exchange.errorCode })
       if (exchange.attempts > 1) retries.inc(exchange.attempts - 1)
+      if (tenant === null) return
+      const cell = ring?.cell ?? tenants.others
+      const headMs = upstreamHeadAt > 0 ? upstreamHeadAt - startedAt : tookMs
+      cell.note(status, headMs, exchange.isTraceKept ? exchange.traceId : null)
+      if (status >= 500) affected.note(tenant.id, nowMs)
     },
   }
 }

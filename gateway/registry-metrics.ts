@@ -12,24 +12,21 @@ export interface RegistryParts {
 
 /** How the tenants that are served compare with the Registry. All of it is counted off the hot path. */
 export class RegistryMetrics implements TenantCacheMetrics {
-  // A rise of `error`: the Registry is down or slow. `ok` without a change of load: caches that are too small.
   readonly #lookups = new Histogram({
     name: 'doorman_registry_lookup_seconds',
-    help: 'Look-ups of tenants in the Registry by outcome: ok, absent, error',
+    help: 'Look-ups of tenants in the Registry by outcome: ok, absent, error. A rise of error: the Registry is down or slow. Of ok without a change of load: caches that are too small. Of absent: somebody tries ids or keys.',
     labelNames: ['outcome'] as const,
     buckets: [0.001, 0.005, 0.025, 0.1, 0.5, 2.5],
     registers: [],
   })
-  // Above 0: the Registry is down, and tenants are served as they were last seen, 5 minutes at most.
   readonly #stale = new Counter({
     name: 'doorman_tenant_stale_answers_total',
-    help: 'Tenants given out from memory because the Registry could not be asked',
+    help: 'Tenants given out from memory because the Registry could not be asked. A rise: it is down, and tenants are served as they were last seen, 5 minutes at most.',
     registers: [],
   })
-  // Harmless; many of them are a tenant that is changed in a loop.
   readonly #overtaken = new Counter({
     name: 'doorman_registry_lookups_overtaken_total',
-    help: 'Look-ups done again because their tenant changed meanwhile',
+    help: 'Look-ups done again because their tenant changed meanwhile. Harmless; many of them are a tenant that is changed in a loop.',
     registers: [],
   })
 
@@ -50,11 +47,9 @@ export class RegistryMetrics implements TenantCacheMetrics {
     for (const metric of [this.#lookups, this.#stale, this.#overtaken]) {
       registry.registerMetric(metric as Counter)
     }
-    // `gap`: all tenants were read anew. `listener-lost` and `catch-up-failed` beside each other: the Registry was
-    // away; the first alone: what stands between (a pooler, a firewall) drops connections that are silent.
     new Counter({
       name: 'doorman_registry_watch_events_total',
-      help: 'What the watch of the Registry met: notice, catch-up, catch-up-failed, gap, listener-lost',
+      help: 'What the watch of the Registry met: notice, catch-up, catch-up-failed, gap, listener-lost. gap: all tenants were read anew. listener-lost and catch-up-failed beside each other: the Registry was away; the first alone: what stands between (a pooler, a firewall) drops connections that are silent.',
       labelNames: ['event'] as const,
       registers: [registry],
       collect() {
@@ -62,20 +57,18 @@ export class RegistryMetrics implements TenantCacheMetrics {
         for (const [event, count] of Object.entries(watch.counts)) this.inc({ event }, count)
       },
     })
-    // Near 4096 for long: somebody tries ids or keys of tenants.
     new Gauge({
       name: 'doorman_absent_tenants',
-      help: 'Ids, keys and issuers remembered to be of no tenant',
+      help: 'Ids, keys and issuers remembered to be of no tenant. Near 4096 for long: somebody tries ids or keys of tenants.',
       aggregator: 'max',
       registers: [registry],
       collect() {
         this.set(cache.absentSize)
       },
     })
-    // Before a rotation every gateway must show the new key's id. With workers: how many of them have it.
     const keys = new Gauge({
       name: 'doorman_master_keys',
-      help: 'Master keys that this gateway was given, by id and use: encrypts, decrypts',
+      help: 'Master keys that this gateway was given, by id and use: encrypts, decrypts; with workers, how many of them have it. Before a rotation every gateway must show the new key’s id.',
       labelNames: ['key_id', 'use'] as const,
       registers: [registry],
     })

@@ -50,6 +50,11 @@ export class ContextHolder {
     this.#held = new RecentCache(entriesMax)
   }
 
+  /** Contexts that are held. */
+  get size(): number {
+    return this.#held.size
+  }
+
   /** The context at hand, or undefined where `get` has to mint one. */
   peek(tenant: Tenant, nowMs: number): MintedContext | undefined {
     const held = this.#held.get(tenant.id)

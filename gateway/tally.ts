@@ -1,27 +1,19 @@
 import type { Metric, Registry } from 'prom-client'
-
-/** 1 ms to 30 s, in seconds. */
-export const SECONDS_BUCKETS = [
-  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
-] as const
-/** By the first digit; `gone` stands for a client that left before an answer began. */
-const STATUS_CLASSES = ['gone', '1xx', '2xx', '3xx', '4xx', '5xx'] as const
+import type { Exchange } from './exchange.ts'
+import { ADDED_BUCKETS, Answers, Durations, type Sample, SECONDS_BUCKETS } from './tally-cell.ts'
 
 interface Cell {
-  /** By status class. */
-  readonly answers: number[]
-  /** Requests by bucket of their whole time; the last is above all bounds. */
-  readonly took: number[]
-  tookSumS: number
-  readonly upstream: number[]
-  upstreamSumS: number
+  readonly answers: Answers
+  readonly took: Durations
+  readonly upstream: Durations
+  readonly added: Durations
 }
 
-interface Sample {
-  readonly metricName?: string
-  readonly labels: Record<string, string | number>
-  readonly value: number
-}
+/** What is counted of a request that has ended. */
+export type Ended = Pick<
+  Exchange,
+  'status' | 'startedAt' | 'sentAt' | 'upstreamHeadAt' | 'answeredAt' | 'traceId' | 'isTraceKept'
+>
 
 /**
  * Counts and durations of requests by route, as plain numbers: prom-client hashes the labels at each
@@ -31,87 +23,81 @@ interface Sample {
 export class Tally {
   readonly #cells = new Map<string, Cell>()
 
-  /** @param upstreamMs null where the request reached no upstream */
-  observe(route: string, status: number, tookMs: number, upstreamMs: number | null): void {
+  observe(route: string, ended: Ended, tookMs: number): void {
+    const { status, sentAt, upstreamHeadAt, answeredAt } = ended
+    const traceId = ended.isTraceKept ? ended.traceId : null
+    const cell = this.#cellOf(route)
+    cell.answers.add(status)
+    cell.took.add(tookMs, traceId)
+    // Not of a WebSocket handshake, whose head another library writes.
+    if (sentAt === 0 || upstreamHeadAt === 0) return
+    cell.upstream.add(upstreamHeadAt - sentAt, traceId)
+    if (answeredAt > 0) cell.added.add(addedMsOf(ended), traceId)
+  }
+
+  /** One that was refused before it became an exchange. */
+  refuse(status: number): void {
+    const cell = this.#cellOf('none')
+    cell.answers.add(status)
+    cell.took.add(0, null)
+  }
+
+  /** Shows the numbers under the names of their metrics. */
+  register(registry: Registry): void {
+    const durations = (name: string, help: string, of: (cell: Cell) => Durations) =>
+      addMetric(registry, name, 'histogram', help, () =>
+        [...this.#cells].flatMap(([route, cell]) => of(cell).samples(name, { route })),
+      )
+    addMetric(
+      registry,
+      'doorman_requests_total',
+      'counter',
+      'Requests by route and status class; gone: the client left before an answer began. A rise of 5xx: doorman_faults_total has the code, the runbook what to do about it.',
+      () => [...this.#cells].flatMap(([route, { answers }]) => answers.samples({ route })),
+    )
+    durations(
+      'doorman_request_seconds',
+      'From the end of the request head to the end of the answer. If it rises, see which part does: doorman_upstream_seconds, doorman_added_seconds, or neither, and then clients read slowly or streams are open.',
+      ({ took }) => took,
+    )
+    durations(
+      'doorman_upstream_seconds',
+      'From the head of the request being written to a replica to the head of its answer. If it rises, the app or a tenant’s database is slow: see doorman_app_request_seconds and doorman_app_pool_wait_seconds.',
+      ({ upstream }) => upstream,
+    )
+    durations(
+      'doorman_added_seconds',
+      'What the gateway adds: from the end of the request head until it was written to a replica, and from the replica’s answer head to the client’s. Above 10 ms: the event loop is late (doorman_loop_delay_seconds), connections are short (doorman_upstream_waiting), the Registry is asked (doorman_registry_lookup_seconds), or tenants are held. Of login routes it has the wait for the client’s body in it.',
+      ({ added }) => added,
+    )
+  }
+
+  #cellOf(route: string): Cell {
     let cell = this.#cells.get(route)
     if (cell === undefined) {
       cell = makeCell()
       this.#cells.set(route, cell)
     }
-    const statusClass = Math.floor(status / 100)
-    cell.answers[statusClass] = (cell.answers[statusClass] ?? 0) + 1
-    const tookS = tookMs / 1000
-    count(cell.took, tookS)
-    cell.tookSumS += tookS
-    if (upstreamMs === null) return
-    const upstreamS = upstreamMs / 1000
-    count(cell.upstream, upstreamS)
-    cell.upstreamSumS += upstreamS
+    return cell
   }
+}
 
-  /** Shows the numbers under the three names of their metrics. */
-  register(registry: Registry): void {
-    // Rate by route and status class. A rise of 5xx: look at doorman_faults_total for the code.
-    add(registry, 'doorman_requests_total', 'counter', 'Requests by route and status class', () =>
-      this.#each((route, { answers }) =>
-        STATUS_CLASSES.flatMap((status, i) =>
-          answers[i] ? [{ labels: { route, status }, value: answers[i] }] : [],
-        ),
-      ),
-    )
-    // Whole time from head to last byte. Against doorman_upstream_seconds it shows what we add.
-    const tookHelp = 'Seconds from the end of the request head to the end of the answer'
-    add(registry, 'doorman_request_seconds', 'histogram', tookHelp, () =>
-      this.#each((route, { took, tookSumS }) =>
-        histogram('doorman_request_seconds', route, took, tookSumS),
-      ),
-    )
-    // Until the replica's answer head. If it rises, the app or a tenant database is slow.
-    const upstreamHelp =
-      'Seconds from the end of the request head to the head of the upstream answer'
-    add(registry, 'doorman_upstream_seconds', 'histogram', upstreamHelp, () =>
-      this.#each((route, { upstream, upstreamSumS }) =>
-        histogram('doorman_upstream_seconds', route, upstream, upstreamSumS),
-      ),
-    )
-  }
-
-  #each(read: (route: string, cell: Cell) => Sample[]): Sample[] {
-    return [...this.#cells].flatMap(([route, cell]) => read(route, cell))
-  }
+/** The gateway's own part of the time until the client's answer head. */
+export function addedMsOf({ startedAt, sentAt, upstreamHeadAt, answeredAt }: Ended): number {
+  return sentAt - startedAt + (answeredAt - upstreamHeadAt)
 }
 
 function makeCell(): Cell {
-  const buckets = () => new Array<number>(SECONDS_BUCKETS.length + 1).fill(0)
   return {
-    answers: new Array<number>(STATUS_CLASSES.length).fill(0),
-    took: buckets(),
-    tookSumS: 0,
-    upstream: buckets(),
-    upstreamSumS: 0,
+    answers: new Answers(),
+    took: new Durations(SECONDS_BUCKETS),
+    upstream: new Durations(SECONDS_BUCKETS),
+    added: new Durations(ADDED_BUCKETS),
   }
 }
 
-function count(buckets: number[], seconds: number): void {
-  let i = 0
-  while (i < SECONDS_BUCKETS.length && seconds > (SECONDS_BUCKETS[i] as number)) i++
-  buckets[i] = (buckets[i] as number) + 1
-}
-
-/** The exposition format counts cumulatively: each bucket holds those below it too. */
-function histogram(name: string, route: string, buckets: number[], sum: number): Sample[] {
-  let below = 0
-  const samples: Sample[] = buckets.map((inBucket, i) => {
-    below += inBucket
-    const le = SECONDS_BUCKETS[i] ?? '+Inf'
-    return { metricName: `${name}_bucket`, labels: { route, le }, value: below }
-  })
-  samples.push({ metricName: `${name}_sum`, labels: { route }, value: sum })
-  samples.push({ metricName: `${name}_count`, labels: { route }, value: below })
-  return samples
-}
-
-function add(
+/** A metric whose samples are made when they are asked for. */
+export function addMetric(
   registry: Registry,
   name: string,
   type: 'counter' | 'histogram',

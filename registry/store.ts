@@ -204,6 +204,12 @@ export class RegistryStore {
     return this.#one(sql.FIND_BY_ISSUER, [issuer])
   }
 
+  /** Of its pool, now; `waiting` are calls in line for one. */
+  get connections(): { readonly busy: number; readonly idle: number; readonly waiting: number } {
+    const { totalCount, idleCount, waitingCount } = this.#pool
+    return { busy: totalCount - idleCount, idle: idleCount, waiting: waitingCount }
+  }
+
   /** What changed since `cursor`; with null, where to begin, which is a gap by definition. */
   async changedSince(cursor: ChangeCursor | null): Promise<ChangeSet> {
     if (cursor === null) {

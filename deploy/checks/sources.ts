@@ -66,6 +66,7 @@ export const DOCS = [
   'CONTRIBUTING.md',
   'SECURITY.md',
   'CHANGELOG.md',
+  'deploy/metrics.md',
   'deploy/runbook.md',
   'bench/README.md',
   ...readdirSync(join(ROOT, 'docs')).map(name => `docs/${name}`),

@@ -125,7 +125,26 @@ export const DASHBOARDS: readonly Dashboard[] = [
             help: 'Seconds a second. Above a tenth the heap is too small for the load.',
             unit: 'percentunit',
             queries: {
-              '{{job}} {{instance}}': `sum by (job, instance) (${rate('nodejs_gc_duration_seconds_sum{job=~"doorman-.*"}')})`,
+              'gateway {{instance}}': `sum by (instance) (${rate('doorman_gc_seconds_sum')})`,
+              'app {{instance}}': `sum by (instance) (${rate('doorman_app_gc_seconds_sum')})`,
+            },
+          },
+          {
+            title: 'Event loop at work',
+            help: 'Share of a core in which the loop worked. Above 0.8 of its workers for long: add processes.',
+            unit: 'short',
+            queries: {
+              'gateway {{instance}}': `sum by (instance) (${rate('doorman_loop_busy_seconds_total')})`,
+              'app {{instance}}': `sum by (instance) (${rate('doorman_app_loop_busy_seconds_total')})`,
+            },
+          },
+          {
+            title: 'Caches',
+            help: 'How full the fullest one is. At 100 % what it held is asked or computed again.',
+            unit: 'percentunit',
+            queries: {
+              '{{cache}}':
+                'max by (cache) (doorman_cache_entries) / max by (cache) (doorman_cache_entries_max)',
             },
           },
           {
@@ -169,7 +188,11 @@ export const DASHBOARDS: readonly Dashboard[] = [
             title: 'Retries',
             help: 'Attempts beyond the first; bounded to a fifth of the requests.',
             unit: 'ops',
-            queries: { retries: `sum(${rate('doorman_upstream_retries_total')})` },
+            queries: {
+              made: `sum(${rate('doorman_upstream_retries_total')})`,
+              'refused by the budget': `sum(${rate('doorman_retries_refused_total')})`,
+              'left in the budget (number)': 'min(doorman_retry_budget)',
+            },
           },
         ],
       },
@@ -199,6 +222,12 @@ export const DASHBOARDS: readonly Dashboard[] = [
             },
           },
           {
+            title: 'Connections to the Registry',
+            help: 'By state; waiting above 0 for long: the Registry is slow, or REGISTRY_DB_POOL_MAX small.',
+            unit: 'short',
+            queries: { '{{state}}': 'sum by (state) (doorman_registry_connections)' },
+          },
+          {
             title: 'Gateways that hear changes',
             help: 'Below the number of gateways: those follow the Registry by their poll alone.',
             unit: 'short',
@@ -212,6 +241,42 @@ export const DASHBOARDS: readonly Dashboard[] = [
     uid: 'doorman-tenants',
     title: 'Doorman: tenants',
     rows: [
+      {
+        title: 'Who is busy, who is hit',
+        panels: [
+          {
+            title: 'Tenants that met a 5xx',
+            help: 'In the last 5 minutes, an estimate, the most over all gateways. One or few: those tenants. As many as have traffic: the platform.',
+            unit: 'short',
+            kind: 'stat',
+            queries: { tenants: 'max(doorman_tenants_affected)' },
+          },
+          {
+            title: 'Busiest tenants',
+            help: 'The ten with most requests, of METRICS_TENANTS_MAX in each worker; other: all the rest.',
+            unit: 'reqps',
+            queries: {
+              '{{tenant}}': `topk(10, sum by (tenant) (${rate('doorman_tenant_requests_total')}))`,
+            },
+          },
+          {
+            title: '5xx of the busiest tenants',
+            help: 'One of them alone: its database, bucket or plan. All of them: the platform.',
+            unit: 'reqps',
+            queries: {
+              '{{tenant}}': `topk(10, sum by (tenant) (${rate('doorman_tenant_requests_total{status="5xx"}')}))`,
+            },
+          },
+          {
+            title: 'Time of the busiest tenants',
+            help: 'Until the head of the answer, the mean. One that is slower than the others: its database or bucket.',
+            unit: 's',
+            queries: {
+              '{{tenant}}': `sum by (tenant) (${rate('doorman_tenant_seconds_sum')}) / sum by (tenant) (${rate('doorman_tenant_seconds_count')})`,
+            },
+          },
+        ],
+      },
       {
         title: 'Whose resources fail',
         panels: [
@@ -423,11 +488,20 @@ export const DASHBOARDS: readonly Dashboard[] = [
           },
           {
             title: 'Time of the app',
-            help: 'Until the head of the replica’s answer. If it rises, the app or a tenant database is slow.',
+            help: 'From the request being written to a replica until the head of its answer. If it rises, the app or a tenant database is slow.',
             unit: 's',
             queries: {
               p50: quantile(0.5, 'doorman_upstream_seconds'),
               p99: 'doorman:upstream_seconds:p99_5m',
+            },
+          },
+          {
+            title: 'Added by the gateway',
+            help: 'Before the request is written to a replica, and from the replica’s head to the client’s. Above 10 ms: the loop is late, connections are short, or the Registry is asked.',
+            unit: 's',
+            queries: {
+              p50: quantile(0.5, 'doorman_added_seconds'),
+              p99: quantile(0.99, 'doorman_added_seconds'),
             },
           },
           {
@@ -448,6 +522,15 @@ export const DASHBOARDS: readonly Dashboard[] = [
             queries: {
               connections: 'sum(doorman_client_connections)',
               'sockets and streams': 'sum(doorman_open_sockets)',
+            },
+          },
+          {
+            title: 'Connections to replicas',
+            help: 'Open ones, and requests that wait for one: above 0 for long UPSTREAM_BUSY comes next.',
+            unit: 'short',
+            queries: {
+              open: 'sum(doorman_upstream_connections)',
+              waiting: 'sum(doorman_upstream_waiting)',
             },
           },
           {

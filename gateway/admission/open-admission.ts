@@ -127,10 +127,9 @@ function makeComplain(log: Log) {
 
 function showAdmission(registry: Registry, admission: Admission, { events }: Quotas): void {
   const registers = [registry]
-  // By limit. `rate` of one tenant without an end: see the access log for whose; its plan is too small, or it floods.
   new Counter({
     name: 'doorman_admission_refused_total',
-    help: 'Requests refused by a limit of their tenant',
+    help: 'Requests refused by a limit of their tenant. rate of one tenant without an end: see the access log for whose; its plan is too small, or it floods.',
     labelNames: ['limit'],
     registers,
     collect() {
@@ -138,10 +137,9 @@ function showAdmission(registry: Registry, admission: Admission, { events }: Quo
       for (const [limit, count] of Object.entries(admission.refused)) this.inc({ limit }, count)
     },
   })
-  // Each is a tenant that has used up its month: the log says which. Sell it a larger plan.
   new Counter({
     name: 'doorman_quota_events_total',
-    help: 'Tenants whose monthly quota was found used up, once per process and month',
+    help: 'Tenants whose monthly quota was found used up, once per process and month. The log says which: sell it a larger plan.',
     labelNames: ['quota'],
     registers,
     collect() {
@@ -151,7 +149,7 @@ function showAdmission(registry: Registry, admission: Admission, { events }: Quo
   })
   new Gauge({
     name: 'doorman_admission_tenants',
-    help: 'Tenants whose use is counted: those of the last minute',
+    help: 'Tenants whose use is counted: those of the last minute. Far above the usual: somebody uses tokens of many tenants.',
     aggregator: 'max',
     registers,
     collect() {
@@ -162,29 +160,26 @@ function showAdmission(registry: Registry, admission: Admission, { events }: Quo
 
 function showShares(registry: Registry, shares: Shares): void {
   const registers = [registry]
-  // The sum over all processes is 1, or less for some seconds after one came or went.
   new Gauge({
     name: 'doorman_admission_share',
-    help: 'Part of the limits of all tenants that this process uses',
+    help: 'Part of the limits of all tenants that this process uses. The sum over all processes is 1, or less for some seconds after one came or went.',
     registers,
     collect() {
       this.set(shares.figures.even)
     },
   })
-  // Near 256 for long: so many tenants send unevenly, and more than their even part, that the others keep even parts.
   new Gauge({
     name: 'doorman_admission_shares_by_demand',
-    help: 'Limits of tenants of which this process uses another part than of the rest',
+    help: 'Limits of tenants of which this process uses another part than of the rest. Near 256 for long: so many tenants send unevenly, and more than their even part, that the others keep even parts.',
     aggregator: 'max',
     registers,
     collect() {
       this.set(shares.figures.byDemand)
     },
   })
-  // `failed` grows: the Registry cannot be asked, and the parts stay as they are.
   new Counter({
     name: 'doorman_admission_share_turns_total',
-    help: 'Exchanges of parts through the Registry, by outcome',
+    help: 'Exchanges of parts through the Registry, by outcome. failed grows: the Registry cannot be asked, and the parts stay as they are.',
     labelNames: ['outcome'],
     registers,
     collect() {
@@ -196,19 +191,17 @@ function showShares(registry: Registry, shares: Shares): void {
 
 function showGate(registry: Registry, gate: Gate): void {
   const registers = [registry]
-  // Above 0 for long: replicas are too few or too slow (doorman_upstream_seconds); tenants take turns meanwhile.
   new Gauge({
     name: 'doorman_requests_queued',
-    help: 'Requests that wait for a connection to a replica, tenants taking turns',
+    help: 'Requests that wait for a connection to a replica, tenants taking turns. Above 0 for long: replicas are too few or too slow (doorman_upstream_seconds).',
     registers,
     collect() {
       this.set(gate.waiting)
     },
   })
-  // `late` and `full` are UPSTREAM_BUSY to their clients.
   new Counter({
     name: 'doorman_queue_ends_total',
-    help: 'Requests that waited, or found the line full, by how that ended',
+    help: 'Requests that waited, or found the line full, by how that ended. late and full are UPSTREAM_BUSY to their clients.',
     labelNames: ['end'],
     registers,
     collect() {

@@ -23,6 +23,7 @@ export class Http1Call implements UpstreamCall, BodySink {
   isOver = false
   /** The request body's source was started and has not ended. */
   isUploading = false
+  sentAt = 0
   /** Bytes of the request body that were handed to the socket. */
   sentBytes = 0
   isUploaded: boolean

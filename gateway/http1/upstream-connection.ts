@@ -181,6 +181,7 @@ export class UpstreamConnection {
   #send(call: Http1Call): void {
     this.#state = 'head'
     this.#interims = 0
+    call.sentAt = performance.now()
     const body = call.request.body
     if (body === null) {
       this.#socket.write(call.head, 'latin1')

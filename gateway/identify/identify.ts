@@ -56,6 +56,8 @@ export interface Identifier {
   identify(exchange: Exchange): Promise<void>
   /** Exchanges whose body is awaited: they cost a connection each, which have caps of their own. */
   readonly awaiting: number
+  /** Verdicts that are kept. */
+  readonly knownTokens: number
 }
 
 /** 512 KiB: tokens between a first and a second sighting. */
@@ -172,6 +174,9 @@ export function makeIdentifier(options: IdentifyOptions): Identifier {
   return {
     get awaiting() {
       return awaiting
+    },
+    get knownTokens() {
+      return known.size
     },
 
     identifyNow(exchange) {

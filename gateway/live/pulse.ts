@@ -6,7 +6,7 @@ import {
   SLOT_MS,
   SLOTS,
 } from '../../registry/live/figures.ts'
-import type { TenantId } from '../../registry/tenant.ts'
+import type { Tenant, TenantId, TenantKey } from '../../registry/tenant.ts'
 import type { Exchange } from '../exchange.ts'
 import { RecentCache } from '../recent.ts'
 import { Ring, slotOf } from './ring.ts'
@@ -16,13 +16,23 @@ export const PULSE_TENANTS_MAX = 4_096
 /** "Now" in rates: 11 whole slots and the one that runs. */
 const RATE_SLOTS = 12
 
+/** A tenant and its requests of the last minute. */
+export interface Busy {
+  readonly id: TenantId
+  readonly key: TenantKey
+  readonly requests: number
+}
+
 /** The traffic of this process in the last minutes, by tenant and in all. */
 export class Pulse {
   readonly #rings: RecentCache<Ring>
   readonly #all = new Ring()
+  /** Where the requests of a tenant are counted besides, that is counted again after a while. */
+  readonly #cellOf: (id: TenantId) => Ring['cell']
 
-  constructor(tenantsMax = PULSE_TENANTS_MAX) {
+  constructor(tenantsMax = PULSE_TENANTS_MAX, cellOf: (id: TenantId) => Ring['cell'] = () => null) {
     this.#rings = new RecentCache(tenantsMax)
+    this.#cellOf = cellOf
   }
 
   /** Tenants that are counted. */
@@ -30,8 +40,12 @@ export class Pulse {
     return this.#rings.size
   }
 
-  /** One request has ended: at the end of every exchange, so it makes nothing but a tenant's first ring. */
-  note(exchange: Exchange, nowMs: number): void {
+  /**
+   * One request has ended: at the end of every exchange, so it makes nothing but a tenant's first ring.
+   *
+   * @returns the tenant's ring; null: it is not known
+   */
+  note(exchange: Exchange, nowMs: number): Ring | null {
     const { tenant, status, startedAt, upstreamHeadAt, bytesIn, bytesOut } = exchange
     const slot = slotOf(nowMs)
     // Until the head: an event stream lasts as long as its reader likes, and says nothing by it.
@@ -42,9 +56,16 @@ export class Pulse {
           ? -1
           : performance.now() - startedAt
     this.#all.note(slot, status, tookMs, bytesIn, bytesOut)
-    if (tenant === null) return
-    const ring = this.#rings.get(tenant.id) ?? this.#add(tenant.id)
+    if (tenant === null) return null
+    const ring = this.#rings.get(tenant.id) ?? this.#add(tenant)
     ring.note(slot, status, tookMs, bytesIn, bytesOut)
+    return ring
+  }
+
+  /** Has the tenant's requests counted in `cell` too. */
+  assign(id: TenantId, cell: Ring['cell']): void {
+    const ring = this.#rings.get(id)
+    if (ring !== undefined) ring.cell = cell
   }
 
   /** The series of `tenants`, those without traffic left out. @param step slots in one */
@@ -70,20 +91,36 @@ export class Pulse {
   top(count: number, nowMs: number): FleetAnswer['top'] {
     const last = slotOf(nowMs)
     const first = last - RATE_SLOTS + 1
-    const busy: { id: string; ring: Ring; requests: number }[] = []
-    this.#rings.forEach((ring, id) => {
-      const requests = ring.requests(first, last)
-      if (requests > 0) busy.push({ id, ring, requests })
-    })
-    return busy
-      .sort((a, b) => b.requests - a.requests)
-      .slice(0, count)
-      .map(({ id, ring }) => ({ id, figures: packFigures(ring.figures(first, last) ?? []) }))
+    return this.#busiest(count, nowMs).map(({ id, ring }) => ({
+      id,
+      figures: packFigures(ring.figures(first, last) ?? []),
+    }))
   }
 
-  #add(tenant: TenantId): Ring {
+  /** The same, by name and number alone. */
+  busiest(count: number, nowMs: number): Busy[] {
+    return this.#busiest(count, nowMs).map(({ id, ring, requests }) => ({
+      id,
+      key: ring.key,
+      requests,
+    }))
+  }
+
+  #busiest(count: number, nowMs: number) {
+    const last = slotOf(nowMs)
+    const busy: { id: TenantId; ring: Ring; requests: number }[] = []
+    this.#rings.forEach((ring, id) => {
+      const requests = ring.requests(last - RATE_SLOTS + 1, last)
+      if (requests > 0) busy.push({ id: id as TenantId, ring, requests })
+    })
+    return busy.sort((a, b) => b.requests - a.requests).slice(0, count)
+  }
+
+  #add({ id, key }: Tenant): Ring {
     const ring = new Ring()
-    this.#rings.set(tenant, ring)
+    ring.key = key
+    ring.cell = this.#cellOf(id)
+    this.#rings.set(id, ring)
     return ring
   }
 }

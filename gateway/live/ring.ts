@@ -6,6 +6,8 @@ import {
   SLOTS,
   TOOK_MS_BOUNDS,
 } from '../../registry/live/figures.ts'
+import type { TenantKey } from '../../registry/tenant.ts'
+import type { TenantCell } from '../tenant-series.ts'
 
 /** Of a slot: its number, five counts, and the buckets of durations. Bytes are kept apart. */
 const REQUESTS = 1
@@ -25,6 +27,11 @@ export class Ring {
   readonly #counts = new Uint32Array(SLOTS * WIDTH)
   /** In, out. They outgrow 32 bits: a long answer counts in the slot of its end. */
   readonly #bytes = new Float64Array(SLOTS * 2)
+
+  /** Set by the pulse. */
+  key = '' as TenantKey
+  /** Where the tenant's requests are counted besides; null: with those of all others. */
+  cell: TenantCell | null = null
 
   /** @param tookMs until the head of the answer; negative: there was none */
   note(slot: number, status: number, tookMs: number, bytesIn: number, bytesOut: number): void {

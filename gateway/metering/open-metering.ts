@@ -80,33 +80,46 @@ function show(
   writer: UsageWriter,
   journal: UsageJournal | null,
 ): void {
-  // Above a few METERING_FLUSH_MS: usage cannot be written, the log says why. Nothing is lost while the process lives.
   new Gauge({
     name: 'doorman_metering_age_seconds',
-    help: 'Seconds since all usage that was counted was in the Registry',
+    help: 'Seconds since all usage that was counted was in the Registry. Above a few METERING_FLUSH_MS: usage cannot be written, the log says why. Nothing is lost while the process lives.',
     aggregator: 'max',
     registers: [registry],
     collect() {
       this.set((Date.now() - writer.writtenAtMs) / 1000)
     },
   })
-  counter('doorman_metering_batches_total', 'Batches of usage by outcome', 'outcome', () => ({
-    written: writer.batches - writer.refused,
-    // Not 0: usage is lost to the invoices; the log has the sequence and why.
-    refused: writer.refused,
-  }))
-  // Not 0: a bound of gateway/metering/meter.ts was met, and invoices are too low by that much.
-  counter('doorman_metering_lost_total', 'What a bound kept from being counted', 'what', () => ({
-    ...meter.lost,
-  }))
-  // Not 0: the disk of METERING_JOURNAL_DIR is full or broken, and a killed process would lose what it counted.
-  counter('doorman_metering_journal_failures_total', 'Writes to the journal', 'outcome', () => ({
-    refused: journal?.failures ?? 0,
-  }))
-  // Rises: the app sends x-usage that is none; by why.
-  counter('doorman_usage_fields_ignored_total', 'Fields x-usage that count nothing', 'why', () => ({
-    ...meter.fieldProblems,
-  }))
+  counter(
+    'doorman_metering_batches_total',
+    'Batches of usage by outcome. refused not 0: usage is lost to the invoices; the log has the sequence and why.',
+    'outcome',
+    () => ({
+      written: writer.batches - writer.refused,
+      refused: writer.refused,
+    }),
+  )
+  counter(
+    'doorman_metering_lost_total',
+    'What a bound kept from being counted. Not 0: a bound of gateway/metering/meter.ts was met, and invoices are too low by that much.',
+    'what',
+    () => ({
+      ...meter.lost,
+    }),
+  )
+  counter(
+    'doorman_metering_journal_failures_total',
+    'Writes to the journal that failed. Not 0: the disk of METERING_JOURNAL_DIR is full or broken, and a killed process would lose what it counted.',
+    'outcome',
+    () => ({ refused: journal?.failures ?? 0 }),
+  )
+  counter(
+    'doorman_usage_fields_ignored_total',
+    'Fields x-usage that count nothing, by why. A rise: the app sends some that cannot be read.',
+    'why',
+    () => ({
+      ...meter.fieldProblems,
+    }),
+  )
 
   function counter(
     name: string,

@@ -18,6 +18,10 @@ export class ClientByScheme implements UpstreamClient {
     return this.#clientOf(origin).connectionCount(origin)
   }
 
+  queueLength(origin: string): number {
+    return this.#clientOf(origin).queueLength(origin)
+  }
+
   closeIdle(origin: string): void {
     this.#clientOf(origin).closeIdle(origin)
   }

@@ -9,6 +9,8 @@ export interface UpstreamClient {
   send(origin: string, request: UpstreamRequest, sink: UpstreamSink): UpstreamCall
   /** Open connections to a replica. */
   connectionCount(origin: string): number
+  /** Calls that wait for a connection to a replica. */
+  queueLength(origin: string): number
   /** Closes the idle connections to a replica that is leaving, before it does so under a request. */
   closeIdle(origin: string): void
   /** Closes idle connections at once and the others when their call ends. */
@@ -40,6 +42,8 @@ export interface UpstreamSink {
 }
 
 export interface UpstreamCall {
+  /** `performance.now()` when it had its connection and the request head was written; 0: not yet. */
+  readonly sentAt: number
   /** Stops and restarts the answer's bytes (back-pressure from the client). */
   pause(): void
   resume(): void

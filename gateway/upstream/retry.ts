@@ -34,13 +34,23 @@ const RETRIES_SAVED_MAX = 50
 export class RetryBudget {
   /** In fifths of a retry. */
   #credit = RETRIES_SAVED_MAX * REQUESTS_PER_RETRY
+  /** Retries that could not be paid, since the start. */
+  refused = 0
 
   earn(): void {
     if (this.#credit < RETRIES_SAVED_MAX * REQUESTS_PER_RETRY) this.#credit++
   }
 
+  /** Retries that could be paid now. */
+  get saved(): number {
+    return Math.floor(this.#credit / REQUESTS_PER_RETRY)
+  }
+
   spend(): boolean {
-    if (this.#credit < REQUESTS_PER_RETRY) return false
+    if (this.#credit < REQUESTS_PER_RETRY) {
+      this.refused++
+      return false
+    }
     this.#credit -= REQUESTS_PER_RETRY
     return true
   }

@@ -168,6 +168,7 @@ class Attempt implements UpstreamCall, Entrant, Dispatcher.DispatchHandler {
   #isOver = false
   #isPaused = false
   #interims = 0
+  sentAt = 0
 
   constructor(request: UpstreamRequest, sink: UpstreamSink, place: Place, wheel: TimerWheel) {
     this.#request = request
@@ -239,6 +240,7 @@ class Attempt implements UpstreamCall, Entrant, Dispatcher.DispatchHandler {
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller
+    this.sentAt = performance.now()
     this.#wheel.disarm(this.alarm)
     if (this.#isOver) controller.abort(new Error('the client left'))
   }
