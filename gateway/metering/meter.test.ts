@@ -74,6 +74,20 @@ t.test(
   },
 )
 
+t.test('nobody without a token makes an invoice longer, but by a login that succeeds', async t => {
+  const { meter, sealAll } = setUp()
+  const login = { credential: 'login', counts: 'failures' }
+  serve(meter, 'a', { route: login, status: 200, appUsage: 'emails=1' })
+  serve(meter, 'a', { route: login, status: 401, appUsage: 'emails=1' })
+  serve(meter, 'a', { route: login, status: 401, errorCode: 'INVALID_CREDENTIALS' })
+  serve(meter, 'a', { route: { ...login, counts: 'attempts' }, appUsage: 'emails=1' })
+  serve(meter, 'a', { route: { credential: 'refresh_token', counts: 'failures' }, status: 401 })
+  const batches = sealAll()
+  const counts = { responses_2xx: 1, responses_4xx: 1, requests_refused: 2 }
+  t.match(sumOf(batches, 'a', '2026-03-01'), { ...counts, bytes_in: 6 })
+  t.match(batches[0]?.counters, [{ name: 'emails', value: 1 }])
+})
+
 t.test(
   'an answer that breaks off by the app’s fault is taken back, by the client’s it stays',
   async t => {

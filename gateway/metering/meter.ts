@@ -119,7 +119,7 @@ export class Meter {
   /** The app has answered, by `exchange.status`. Only what it did not fail at counts. */
   answered(exchange: Exchange): void {
     const { tenant, status } = exchange
-    if (tenant === null || exchange.meteredDay !== 0) return
+    if (tenant === null || exchange.meteredDay !== 0 || isOfStranger(exchange)) return
     const usage = this.#usageOf(tenant.id)
     if (usage === null) {
       this.#lost.tenants++
@@ -146,10 +146,11 @@ export class Meter {
     const { tenant, status, errorCode, meteredDay } = exchange
     if (tenant === null) return
     if (meteredDay === 0) {
-      // An answer of the gateway's own that refuses nothing is neither.
-      if (errorCode === null && status !== 0) return
+      const isRefused = errorCode !== null || status >= 400
+      // An answer that refuses nothing is neither: the gateway's own, or one to a stranger.
+      if (!isRefused && status !== 0) return
       const usage = this.#usageOf(tenant.id)
-      const column = errorCode === null ? COLUMN.requests_aborted : COLUMN.requests_refused
+      const column = isRefused ? COLUMN.requests_refused : COLUMN.requests_aborted
       if (usage !== null) this.#add(usage, column, 1)
       return
     }
@@ -389,6 +390,15 @@ export class Meter {
     this.#add(usage, COLUMN.responses_5xx, 1)
     if (!usage.isDirty) this.#touch(usage)
   }
+}
+
+/**
+ * Without a token nobody is known to belong to the tenant that he names: who sends wrong passwords, or asks for mails to
+ * others, must not make its invoice longer.
+ */
+function isOfStranger({ route, status }: Exchange): boolean {
+  if (route?.credential !== 'login') return false
+  return route.counts === 'attempts' || status >= 400
 }
 
 function emptyParts() {
