@@ -2,11 +2,13 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { cpus, release, totalmem } from 'node:os'
 import { dirname, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { benchAdmission } from './admission.ts'
 import { benchBinding } from './binding.ts'
 import { benchConnections } from './connections/run.ts'
 import { benchControlPlane } from './control-plane.ts'
 import { benchMetering, benchMeteringCost } from './metering.ts'
 import { benchMigrations } from './migrations/run.ts'
+import { benchNoisyNeighbour } from './noisy-neighbour.ts'
 import { HELP, type Options, parseOptions } from './options.ts'
 import { PEERS } from './peers/all.ts'
 import type { Peer } from './peers/peer.ts'
@@ -27,6 +29,16 @@ main(process.argv.slice(2)).catch((error: unknown) => {
 async function main(args: readonly string[]): Promise<void> {
   if (args.length === 1 && args[0] === 'binding') {
     process.stdout.write(await benchBinding())
+    return
+  }
+  if (args.length === 1 && args[0] === 'admission') {
+    process.stdout.write(await benchAdmission())
+    return
+  }
+  if (args[0] === 'noisy-neighbour' && args.slice(1).every(arg => arg === '--quick')) {
+    const isQuick = args.length > 1
+    const plan = isQuick ? { rounds: 2, seconds: 1.5 } : { rounds: 9, seconds: 5 }
+    process.stdout.write(await benchNoisyNeighbour(plan, progress))
     return
   }
   if (args.length === 1 && args[0] === 'metering-cost') {

@@ -17,7 +17,7 @@ export const doorman: Peer = {
   isFullJob: true,
   isJit: true,
   find: async () => (existsSync(MAIN) ? `Node ${process.version}` : null),
-  async start({ upstreamPort, world, prefix, registry, profileDir }) {
+  async start({ upstreamPort, world, prefix, registry, profileDir, env }) {
     if (registry === null) throw new Error('Doorman needs a Registry')
     const [port, adminPort] = [await freePort(), await freePort()]
     const profiling = profileDir === null ? [] : ['--cpu-prof', `--cpu-prof-dir=${profileDir}`]
@@ -41,6 +41,7 @@ export const doorman: Peer = {
         // As many as the peers may open to the upstream; 512 requests wait at once in slow-upstream.
         UPSTREAM_CONNECTIONS_MAX: '4096',
         CLIENT_IDLE_TIMEOUT_MS: '120000',
+        ...env,
       },
     })
     await waitUntilReady(child, () => isReady(adminPort))

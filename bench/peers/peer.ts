@@ -29,6 +29,8 @@ export interface Setting {
   readonly registry: RegistryAccess | null
   /** Where Doorman writes a CPU profile when it ends; null: it records none. */
   readonly profileDir: string | null
+  /** Doorman's settings that differ from the usual ones. */
+  readonly env?: Readonly<Record<string, string>>
 }
 
 export interface RegistryAccess {

@@ -36,8 +36,10 @@ export class PlanBook {
 
   /** Before the first tenant is served. @throws Fault REGISTRY_UNAVAILABLE */
   async load(): Promise<void> {
-    await this.#read()
+    // From now on, so that no notice that comes during the read is lost.
     this.#timer ??= setInterval(() => this.refresh(), this.#options.pollMs ?? 5000).unref()
+    await this.#reading
+    await this.#begin()
   }
 
   /** Reads all anew, soon: what changed before this call is in it. */
@@ -48,27 +50,34 @@ export class PlanBook {
       this.#isAskedAgain = true
       return
     }
-    this.#reading = this.#read()
-      .then(
-        () => {
-          this.#isFailing = false
-        },
-        error => {
-          if (!this.#isFailing) this.#options.log.warn({ err: error }, 'plans not read')
-          this.#isFailing = true
-        },
-      )
+    this.#begin().then(
+      () => {
+        this.#isFailing = false
+      },
+      error => {
+        if (!this.#isFailing) this.#options.log.warn({ err: error }, 'plans not read')
+        this.#isFailing = true
+      },
+    )
+  }
+
+  close(): void {
+    if (this.#timer !== null) clearInterval(this.#timer)
+    this.#timer = null
+  }
+
+  /** One read at a time. @throws Fault REGISTRY_UNAVAILABLE */
+  #begin(): Promise<void> {
+    const reading = this.#read()
+    this.#reading = reading
+      .catch(() => {})
       .finally(() => {
         this.#reading = null
         if (!this.#isAskedAgain) return
         this.#isAskedAgain = false
         this.refresh()
       })
-  }
-
-  close(): void {
-    if (this.#timer !== null) clearInterval(this.#timer)
-    this.#timer = null
+    return reading
   }
 
   async #read(): Promise<void> {

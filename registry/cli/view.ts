@@ -27,6 +27,7 @@ export function viewTenant(tenant: Tenant) {
     token_audience: tenant.tokenIssuer?.audience ?? null,
     app_url: tenant.appUrl,
     plan: tenant.plan,
+    limits: JSON.stringify(tenant.limits),
     schema_version: tenant.schemaVersion,
     created_at: tenant.createdAt.toISOString(),
     updated_at: tenant.updatedAt.toISOString(),
