@@ -2,6 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto'
 import { Client } from 'pg'
 import t, { type Test } from 'tap'
 import { startTestPostgres } from '../../deploy/local/postgres.ts'
+import { startFaultProxy } from '../fault-proxy.ts'
 import { holdsInForce } from '../holds.ts'
 import { parsePgUrl } from '../lib/pg.ts'
 import { RegistryStore } from '../store.ts'
@@ -242,5 +243,30 @@ t.test('a database that is not of such a move is never dropped', async t => {
   const { targetAdmin, wanted, tenant } = await startTenant()
   const made = await makePlace(targetAdmin, wanted, null)
   t.equal(await dropLeftPlace(targetAdmin, wanted, tenant.id, null), false)
+  await t.resolves(query(far.url(wanted.database, wanted.user, made.password), 'SELECT 1'))
+})
+
+t.test('one that has come through meanwhile is not taken for what was left', async t => {
+  const { targetAdmin, wanted, tenant } = await startTenant()
+  const made = await makePlace(targetAdmin, wanted, null)
+  const name = replicationName(tenant.id)
+  const here = far.url(wanted.database)
+  await query(
+    here,
+    `CREATE SUBSCRIPTION ${name} CONNECTION 'dbname=none' PUBLICATION ${name}
+     WITH (connect = false, slot_name = NONE)`,
+  )
+  const link = await startFaultProxy({ host: '127.0.0.1', port: far.port })
+  t.teardown(() => link.stop())
+  const admin = { ...parsePgUrl(far.url('postgres')), port: link.port }
+  const dropping = dropLeftPlace(admin, wanted, tenant.id, null)
+  dropping.catch(() => {})
+  // It has seen the subscription, and is on its way into that database.
+  while (link.accepted < 2) await new Promise(setImmediate)
+  link.set({ stall: true })
+  // The last thing that the other move does there before the tenant is served from it.
+  await query(here, `DROP SUBSCRIPTION ${name}`)
+  link.set({ stall: false })
+  t.equal(await dropping, false)
   await t.resolves(query(far.url(wanted.database, wanted.user, made.password), 'SELECT 1'))
 })

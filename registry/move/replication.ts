@@ -300,7 +300,9 @@ export async function dropLeftPlace(
       [name, wanted.database],
     )
     if (rows.length === 0) return false
-    await dropSubscription({ ...admin, database: wanted.database }, name, addressPolicy)
+    // Who drops it decides: a move that has done so itself meanwhile is about to serve the tenant from there.
+    const there = { ...admin, database: wanted.database }
+    if (!(await dropSubscription(there, name, addressPolicy))) return false
     await place.client.query(
       `DROP DATABASE IF EXISTS ${escapeIdentifier(wanted.database)} WITH (FORCE)`,
     )
@@ -311,12 +313,16 @@ export async function dropLeftPlace(
   }
 }
 
-/** Without its slot, which the old server may not be there to drop: that is done over there. */
+/**
+ * Without its slot, which the old server may not be there to drop: that is done over there.
+ *
+ * @returns false: there was none
+ */
 async function dropSubscription(
   admin: PgTarget,
   name: string,
   addressPolicy: AddressPolicy | null,
-): Promise<void> {
+): Promise<boolean> {
   const quoted = escapeIdentifier(name)
   const place = await openPlace('the target server', admin, addressPolicy)
   try {
@@ -325,10 +331,11 @@ async function dropSubscription(
        AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())`,
       [name],
     )
-    if (rows.length === 0) return
+    if (rows.length === 0) return false
     await place.client.query(`ALTER SUBSCRIPTION ${quoted} DISABLE`)
     await place.client.query(`ALTER SUBSCRIPTION ${quoted} SET (slot_name = NONE)`)
     await place.client.query(`DROP SUBSCRIPTION ${quoted}`)
+    return true
   } finally {
     await place.close()
   }
