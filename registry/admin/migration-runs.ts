@@ -64,10 +64,14 @@ export interface FailurePage {
 
 type Deps = Pick<AdminDeps, 'store' | 'migrations'>
 
-/** Tenants that the body names, by id or key: which of them is there. */
+/**
+ * Tenants that the body names, by id or key: which of them is there. Two joins, for with one by either of the two every name
+ * is compared with every tenant.
+ */
 const FIND_TENANTS = `
-  SELECT asked, id FROM unnest($1::text[]) AS asked
-  LEFT JOIN tenants ON id::text = lower(asked) OR tenant_key::text = asked`
+  SELECT asked, coalesce(by_id.id, by_key.id) AS id FROM unnest($1::text[]) AS asked
+  LEFT JOIN tenants AS by_id ON by_id.id::text = lower(asked)
+  LEFT JOIN tenants AS by_key ON by_key.tenant_key::text = asked`
 
 /**
  * Notes a run and starts its process; the answer does not wait for it.
