@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import pg from 'pg'
 import t from 'tap'
@@ -6,8 +7,13 @@ import { childEnv } from '../../deploy/local/run.ts'
 import { openConnections } from '../connection.ts'
 import { Keyring } from '../envelope.ts'
 import { RegistryStore } from '../store.ts'
-import type { TenantKey } from '../tenant.ts'
+import type { TenantId, TenantKey } from '../tenant.ts'
 import { silent, startTestRegistry } from '../test-kit.ts'
+import { beginProvision } from './begin.ts'
+import { provision } from './provision.ts'
+import { findRun } from './runs.ts'
+import { type ProvisionSpec, standardName } from './spec.ts'
+import { type Taken, take } from './take.ts'
 
 const MASTER = 'e'.repeat(64)
 const registry = await startTestRegistry()
@@ -182,4 +188,43 @@ t.test('an unfinished run is undone without a trace', async t => {
   const undone = await run(['provision', 'half', '--undo'])
   t.equal(undone.code, 0, undone.output)
   t.strictSame(await madeOf('half'), NOTHING)
+})
+
+t.test('a process that hung before its last step does not do it beside another', async t => {
+  const key = 'stunned' as TenantKey
+  const names = { database: standardName(key), role: standardName(key), name: null, poolMax: null }
+  const spec = { key, mode: 'shared', host: 'main', ...names, bucket: null, admin: null } as const
+  const actor = { name: 'test', scope: 'own', requestId: null } as const
+  const access = { keyring, ca: undefined, addressPolicy: null }
+  const id = randomUUID() as string as TenantId
+  const secrets = { bucket: null, password: null }
+  await beginProvision({ ...access, store }, actor, spec satisfies ProvisionSpec, secrets, id)
+  let step = ''
+  let other: Taken | null = null
+  // The last that is read before the tenant is activated: it takes longer than the lease.
+  const findById = async (tenant: TenantId) => {
+    const found = await store.findById(tenant)
+    if (step === 'activate') {
+      await forgetLease(key)
+      other = await take(store, key)
+    }
+    return found
+  }
+  const stunned = new Proxy(store, {
+    get(target, name) {
+      if (name === 'findById') return findById
+      const value = Reflect.get(target, name)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+  const onStep = (begun: string) => {
+    step = begun
+  }
+  const deps = { ...access, store: stunned, migrate: async () => {}, onStep }
+  const first = (await take(store, key)) as Taken
+  const going = new AbortController().signal
+  await t.rejects(provision(deps, actor, first, going), { code: 'CONFLICT' })
+  t.equal((await store.findListed(key))?.status, 'provisioning')
+  t.equal((await findRun(store, key))?.isLeased, true, 'the other one still has the run')
+  await (other as Taken | null)?.lease.letGo(null, null)
 })

@@ -10,7 +10,7 @@ import type { BeginDeps } from './begin.ts'
 import { ensureBucket } from './bucket.ts'
 import { ensureFirstUser } from './first-user.ts'
 import { connectAdmin, findHost } from './hosts.ts'
-import { conflict, endRun, type ProvisionRun } from './runs.ts'
+import { conflict, type ProvisionRun } from './runs.ts'
 import { ensureDatabase, ensureRole } from './server-objects.ts'
 import { type StepName, stepsOf } from './spec.ts'
 import type { Taken } from './take.ts'
@@ -60,7 +60,7 @@ export async function provision(
       if (spec.admin === null) return
       await ensureFirstUser(deps, tenant, spec.admin, run.firstUserHashEncrypted)
     },
-    activate: () => activate(deps, actor, run),
+    activate: () => activate(deps, actor, taken),
   }
   const secrets: string[] = []
   const audit = { actor, action: 'tenant.provision', tenantId, tenantKey: spec.key }
@@ -96,7 +96,7 @@ async function withServer(
 async function activate(
   { store }: ProvisionDeps,
   actor: Actor,
-  { tenantId, spec }: ProvisionRun,
+  { lease, run: { tenantId, spec } }: Taken,
 ): Promise<void> {
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
     const isDone = await store.transaction(async client => {
@@ -107,7 +107,7 @@ async function activate(
         const columns = { status: 'active', status_reason: null }
         if ((await updateRow(client, tenantId, versionOf(row), columns)) === null) return false
       }
-      await endRun(client, spec.key)
+      await lease.endRun(client)
       await addAudit(client, {
         ...{ actor, action: 'tenant.provision', tenantId, tenantKey: spec.key },
         details: { host: spec.host, database: spec.database, bucket: spec.bucket?.name ?? null },

@@ -61,7 +61,7 @@ const NOTE_BUCKET = `
 const BEGIN_UNDO = `
   UPDATE provisioning_runs SET is_undoing = true, updated_at = now()
   WHERE tenant_key = $1 AND runner = $2 RETURNING tenant_key`
-const END = 'DELETE FROM provisioning_runs WHERE tenant_key = $1'
+const END = 'DELETE FROM provisioning_runs WHERE tenant_key = $1 AND runner = $2'
 
 export async function findRun(store: RegistryStore, key: string): Promise<ProvisionRun | null> {
   const [row] = await store.query(FIND, [key])
@@ -144,6 +144,16 @@ export class RunLease {
     await this.#store.query(LET_GO, [this.#key, this.#runner, problem, errorCode])
   }
 
+  /**
+   * In the transaction that does the last step, which so never comes about beside what another process does.
+   *
+   * @throws Fault CONFLICT where one has the run by now
+   */
+  async endRun(client: ClientBase): Promise<void> {
+    const { rowCount } = await client.query(END, [this.#key, this.#runner])
+    if (rowCount !== 1) throw this.#lost()
+  }
+
   /** The run is over, and its row gone. */
   end(): void {
     clearInterval(this.#timer)
@@ -151,13 +161,12 @@ export class RunLease {
 
   async #own(text: string, values: readonly unknown[]): Promise<void> {
     const rows = await this.#store.query(text, [this.#key, this.#runner, ...values])
-    if (rows.length === 0) throw conflict(`another process works at ${this.#key} by now`)
+    if (rows.length === 0) throw this.#lost()
   }
-}
 
-/** In the transaction that does the last step. */
-export async function endRun(client: ClientBase, key: string): Promise<void> {
-  await client.query(END, [key])
+  #lost(): Fault {
+    return conflict(`another process works at ${this.#key} by now`)
+  }
 }
 
 /**

@@ -6,7 +6,7 @@ import { closePg } from '../lib/pg.ts'
 import type { BeginDeps } from './begin.ts'
 import { dropBucket } from './bucket.ts'
 import { connectAdmin, findHost } from './hosts.ts'
-import { conflict, endRun } from './runs.ts'
+import { conflict } from './runs.ts'
 import { dropObjects } from './server-objects.ts'
 import type { Taken } from './take.ts'
 import { atWork, requireGoing } from './work.ts'
@@ -57,7 +57,7 @@ export async function undoProvision(
     await store.transaction(async client => {
       await tellAudit(client, entry)
       await client.query(FORGET, [tenantId])
-      await endRun(client, spec.key)
+      await lease.endRun(client)
       await addAudit(client, { ...audit, details: { buckets_kept: kept } })
     })
   })
