@@ -93,6 +93,10 @@ t.test('what is in the Registry is what was served, and no client sees x-usage',
   )
   t.strictSame(people.rows, [{ user_id: 'u1' }, { user_id: 'u2' }])
   t.ok((await metricOf(gateway, /^doorman_metering_batches_total\{outcome="written"\} (\d+)/m)) > 0)
+  for (let i = 0; i < 5; i++) await ask(globex, 'u1')
+  await gateway.stop('SIGKILL')
+  const left = (await usageOf(globex)).api_requests ?? 0
+  t.ok(left >= 2 && left <= 7, `${left}: killed it loses what it had not written, and nothing else`)
 })
 
 t.test('SIGTERM writes all that was counted, sockets included', async t => {
