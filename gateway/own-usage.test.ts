@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { startFaultProxy } from '../registry/fault-proxy.ts'
 import { rawExchange, startGateway, startUpstream, startWorld, until } from './test-kit.ts'
 
 const world = await startWorld()
@@ -98,4 +99,29 @@ t.test('a table without that row leaves the path to the app', async t => {
   const get = async (path: string) => (await fetch(`${gateway.url}${path}`, { headers })).text()
   t.equal(await get('/api/usage'), 'from the app')
   t.match(JSON.parse(await get('/api/bill')).result, { month })
+})
+
+t.test('a tenant that asks for many months takes no turn of another', async t => {
+  const { port } = world.postgres
+  const link = await startFaultProxy({ host: '127.0.0.1', port })
+  t.teardown(() => link.stop())
+  const url = world.registryUrl.replace(`:${port}/`, `:${link.port}/`)
+  const gateway = await startGateway({ ...env, TENANT_REGISTRY_DB_URL: url })
+  t.teardown(() => gateway.stop('SIGKILL'))
+  const ask = async (tenant: { id: string }, path: string) => {
+    const headers = { authorization: `Bearer ${world.token(tenant as never)}` }
+    const answer = await fetch(`${gateway.url}${path}`, { headers })
+    await answer.arrayBuffer()
+    return answer.status
+  }
+  // Both are known to the gateway from here on.
+  for (const tenant of [acme, globex]) t.equal(await ask(tenant, '/api/x'), 200)
+  link.set({ latencyMs: 100 })
+  const months = Array.from({ length: 6 }, (_, i) => ask(acme, `/api/usage?month=2021-0${i + 1}`))
+  // Once one is refused, as many as may be are under way.
+  await Promise.any(months.map(async asked => ((await asked) === 200 ? Promise.reject() : null)))
+  t.equal(await ask(globex, '/api/usage'), 200)
+  t.strictSame((await Promise.all(months)).sort(), [200, 429, 429, 429, 429, 429])
+  link.set({ latencyMs: 0 })
+  t.equal(await ask(acme, '/api/usage?month=2021-07'), 200, 'and its own turn is given back')
 })

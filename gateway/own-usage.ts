@@ -18,6 +18,8 @@ const FRESH_MS = 5000
 const ANSWERS_MAX = 1000
 /** Look-ups under way; the Registry's connections are for other work. */
 const FLIGHTS_MAX = 2
+/** Tenants that wait for their turn: no longer than four pairs of look-ups, which end within REGISTRY_QUERY_TIMEOUT_MS each. */
+const LINE_MAX = 8
 
 /**
  * `GET /api/usage?month=YYYY-MM`: what the tenant of the access token has used. The gateway answers it, for the app has no
@@ -25,17 +27,38 @@ const FLIGHTS_MAX = 2
  */
 export function makeOwnUsage({ store, cors }: OwnUsageOptions) {
   const answers = new LRUCache<string, Promise<Usage>>({ max: ANSWERS_MAX, ttl: FRESH_MS })
+  /** One of each, whatever months it asks for: nobody takes the turns of the others. */
+  const tenants = new Set<TenantId>()
+  const line: (() => void)[] = []
   let flights = 0
+
+  const look = async (id: TenantId, month: string): Promise<Usage> => {
+    if (tenants.has(id)) throw new Fault('TENANT_BUSY', 'its usage is looked up already')
+    if (flights === FLIGHTS_MAX && line.length === LINE_MAX) {
+      throw new Fault('OVERLOADED', 'too many look-ups of usage at once')
+    }
+    tenants.add(id)
+    try {
+      if (flights < FLIGHTS_MAX) flights++
+      else await new Promise<void>(resolve => line.push(resolve))
+      try {
+        return await usageOf({ store: store as RegistryStore }, id, month)
+      } finally {
+        // Handed on, where somebody waits for it.
+        const next = line.shift()
+        if (next === undefined) flights--
+        else next()
+      }
+    } finally {
+      tenants.delete(id)
+    }
+  }
 
   const read = (id: TenantId, month: string): Promise<Usage> => {
     const key = `${id} ${month}`
     const known = answers.get(key)
     if (known !== undefined) return known
-    if (flights >= FLIGHTS_MAX) {
-      return Promise.reject(new Fault('OVERLOADED', 'too many look-ups of usage at once'))
-    }
-    flights++
-    const usage = usageOf({ store: store as RegistryStore }, id, month).finally(() => flights--)
+    const usage = look(id, month)
     answers.set(key, usage)
     usage.catch(() => answers.delete(key))
     return usage
