@@ -5,7 +5,7 @@ import { Fault } from '../../registry/lib/errors.ts'
 import type { Log } from '../../registry/lib/log.ts'
 import type { RegistryStore } from '../../registry/store.ts'
 import { applyUsage } from '../../registry/usage-batch.ts'
-import { JOURNAL_SUFFIX } from './journal.ts'
+import { JOURNAL_SUFFIX, pidSpace } from './journal.ts'
 import { type JournalFile, readJournal } from './journal-file.ts'
 
 export interface AdoptOptions {
@@ -97,9 +97,10 @@ async function readAbandoned(path: string): Promise<JournalFile | null | 'gone' 
 }
 
 /** A process that lives must not be overtaken: what it adds afterwards would be of a number that is in. */
-function isAlive({ host, pid }: JournalFile['head'], quietMs: number): boolean {
+function isAlive({ host, pid, pidSpace: space }: JournalFile['head'], quietMs: number): boolean {
   if (host !== hostname()) return quietMs < QUIET_MS
   if (pid === process.pid) return quietMs < QUIET_SAME_PID_MS
+  if (space !== pidSpace()) return quietMs < QUIET_MS
   try {
     process.kill(pid, 0)
   } catch (error) {

@@ -25,6 +25,8 @@ export interface JournalHead {
   readonly sequence: number
   readonly host: string
   readonly pid: number
+  /** Where that number means something, see `pidSpace`; null: on the whole host. */
+  readonly pidSpace: string | null
   readonly openedAtMs: number
   /** It begins with what batch `restOf` left out. While the file of that one is there and not final, this is void. */
   readonly restOf: number | null

@@ -9,7 +9,7 @@ import t, { type Test } from 'tap'
 import { makeLog } from '../../registry/lib/log.ts'
 import type { UsageBatch } from '../../registry/usage-batch.ts'
 import { adoptJournals } from './adopt-journals.ts'
-import { UsageJournal } from './journal.ts'
+import { pidSpace, UsageJournal } from './journal.ts'
 import { type JournalHead, journalText, readJournal, type UsageParts } from './journal-file.ts'
 import { Meter, type MeterLimits } from './meter.ts'
 
@@ -46,7 +46,8 @@ function makeBooks() {
 
 function headOf(change: Partial<JournalHead> = {}): JournalHead {
   const who = { instance: randomUUID(), sequence: 1, host: hostname(), pid: process.pid }
-  return { version: 1, ...who, openedAtMs: Date.now(), restOf: null, isFinal: false, ...change }
+  const about = { openedAtMs: Date.now(), restOf: null, isFinal: false, pidSpace: pidSpace() }
+  return { version: 1, ...who, ...about, ...change }
 }
 
 function startMeter(dir: string, limits: Partial<MeterLimits> = {}, fileBytesMax?: number) {
@@ -230,6 +231,9 @@ t.test(
       { head: headOf({ host: 'elsewhere' }), ageS: 200, isAdopted: false },
       { head: headOf({ host: 'elsewhere' }), ageS: 400, isAdopted: true },
       { head: headOf({ pid: await deadPid() }), ageS: 0, isAdopted: true },
+      // Of a container beside this one, under the name of the same host.
+      { head: headOf({ pid: await deadPid(), pidSpace: 'pid:[1]' }), ageS: 200, isAdopted: false },
+      { head: headOf({ pid: await deadPid(), pidSpace: 'pid:[1]' }), ageS: 400, isAdopted: true },
     ]
     for (const { head, ageS, isAdopted } of cases) {
       const dir = await folder(t)

@@ -6,6 +6,7 @@ import {
   futimesSync,
   mkdirSync,
   openSync,
+  readlinkSync,
   renameSync,
   unlinkSync,
   writeSync,
@@ -259,6 +260,7 @@ export class UsageJournal {
       sequence,
       host: hostname(),
       pid: process.pid,
+      pidSpace: pidSpace(),
       openedAtMs: Date.now(),
       restOf: null,
       isFinal: false,
@@ -267,5 +269,17 @@ export class UsageJournal {
 
   #fileOf(sequence: number): string {
     return join(this.#options.dir, `${this.#options.instance}.${sequence}${JOURNAL_SUFFIX}`)
+  }
+}
+
+/**
+ * The PID namespace of this process, where there are such: containers on one host name (`network_mode: host`) do not see each
+ * other's processes, and one that is not seen may live.
+ */
+export function pidSpace(): string | null {
+  try {
+    return readlinkSync('/proc/self/ns/pid')
+  } catch {
+    return null
   }
 }
