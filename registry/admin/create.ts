@@ -1,7 +1,6 @@
 import { Fault } from '../lib/errors.ts'
 import { requireFreeDatabase } from '../store.ts'
-import type { TenantId } from '../tenant.ts'
-import type { TenantRow } from '../tenant-row.ts'
+
 import type { Actor } from './actor.ts'
 import { tellAudit } from './change.ts'
 import type { AdminDeps } from './deps.ts'
@@ -10,7 +9,7 @@ import { isMadeBefore, newTenantId } from './idempotency.ts'
 import { type TenantItem, tenantItem } from './item.ts'
 import { getTenant } from './list.ts'
 import { columnsOf, requireSound } from './merge.ts'
-import { requireWorking } from './probe.ts'
+import { draftRow, requireWorking } from './probe.ts'
 import { type Columns, insertRow } from './row.ts'
 
 /**
@@ -39,7 +38,7 @@ export async function createTenant(
     status,
   }
   requireSound({}, columns, deps)
-  if (verify) await requireWorking(deps, draft(id, key), columns)
+  if (verify) await requireWorking(deps, draftRow(id, key), columns)
   const created = await deps.store.transaction(async client => {
     await tellAudit(client, { actor, action: 'tenant.create' })
     if (!isShared) {
@@ -52,13 +51,4 @@ export async function createTenant(
   if (item.problem === null) return item
   // Nothing that passed the checks above leads here, but what was just made must not be half a tenant.
   throw new Fault('INTERNAL', `tenant ${id} was created and cannot be served: ${item.problem}`)
-}
-
-/** A row as it stands before its first columns, for the test of its connections. */
-function draft(id: TenantId, key: string): TenantRow {
-  const now = new Date()
-  return {
-    ...{ id, tenant_key: key, limits: {}, config_version: 0, db_pool_max: null },
-    ...{ tokens_valid_after: null, created_at: now, updated_at: now },
-  }
 }

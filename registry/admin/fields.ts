@@ -132,6 +132,16 @@ export const probeInput = z.strictObject({
 })
 export type ProbeInput = z.output<typeof probeInput>
 
+/** Details of a tenant that is not there yet. */
+export const detailsProbeInput = z.strictObject({
+  ...probeInput.shape,
+  db_host: columns.db_host,
+  db_name: columns.db_name,
+  db_user: columns.db_user,
+  db_password: columns.db_password,
+})
+export type DetailsProbeInput = z.output<typeof detailsProbeInput>
+
 /**
  * `value` by `schema`.
  *

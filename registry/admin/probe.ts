@@ -1,11 +1,12 @@
+import { randomUUID } from 'node:crypto'
 import type { TenantConnections } from '../connection.ts'
 import { openConnections } from '../connection.ts'
 import { Fault } from '../lib/errors.ts'
-import type { TenantId } from '../tenant.ts'
+import type { TenantId, TenantKey } from '../tenant.ts'
 import { parseTenantRow, type TenantRow } from '../tenant-row.ts'
 import type { Actor } from './actor.ts'
 import type { AdminDeps } from './deps.ts'
-import type { ProbeInput } from './fields.ts'
+import type { DetailsProbeInput, ProbeInput } from './fields.ts'
 import {
   columnsOf,
   movesBucket,
@@ -46,6 +47,29 @@ export async function testConnection(
 }
 
 /**
+ * Tests details of a tenant that is not there yet, and saves nothing.
+ *
+ * @throws Fault VALIDATION_FAILED; what does not work is in the report
+ */
+export async function testDetails(
+  deps: AdminDeps,
+  fields: DetailsProbeInput,
+): Promise<ConnectionReport> {
+  const id = randomUUID() as TenantId
+  const columns: Columns = {
+    db_port: 5432,
+    ...columnsOf(await deps.keyring(), id, fields),
+  }
+  const row = draftRow(id, 'draft' as TenantKey)
+  requireSound({}, columns, deps)
+  return probe(
+    deps,
+    { ...row, mode: 'shared', status: 'active', ...columns },
+    { database: true, bucket: true },
+  )
+}
+
+/**
  * Tests what `columns` change of a tenant's connections, before they are saved.
  *
  * @throws Fault CONNECTION_TEST_FAILED
@@ -63,6 +87,15 @@ export async function requireWorking(
   const what = failed === bucket ? 'bucket' : 'database'
   const text = `${what}: ${failed.message}`
   throw new Fault('CONNECTION_TEST_FAILED', text, { publicMessage: text })
+}
+
+/** A row as it stands before its first columns, for the test of its connections. */
+export function draftRow(id: TenantId, key: TenantKey): TenantRow {
+  const now = new Date()
+  return {
+    ...{ id, tenant_key: key, limits: {}, config_version: 0, db_pool_max: null },
+    ...{ tokens_valid_after: null, created_at: now, updated_at: now },
+  }
 }
 
 const NOT_TESTED: ProbeResult = { ok: true, step: null, message: 'not tested', took_ms: 0 }

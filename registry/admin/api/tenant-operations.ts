@@ -1,10 +1,10 @@
 import { z } from 'zod'
 import type { TenantStatus } from '../../tenant.ts'
 import { createTenant } from '../create.ts'
-import { createInput, patchInput, probeInput, wrongField } from '../fields.ts'
+import { createInput, detailsProbeInput, patchInput, probeInput, wrongField } from '../fields.ts'
 import { getTenant, listTenants } from '../list.ts'
 import { patchTenant } from '../patch.ts'
-import { testConnection } from '../probe.ts'
+import { testConnection, testDetails } from '../probe.ts'
 import { provisionInput } from '../provision-input.ts'
 import { provisionTenant } from '../provisioning.ts'
 import { removeTenant } from '../remove.ts'
@@ -117,6 +117,16 @@ export const TENANT_OPERATIONS: readonly Operation[] = [
     result: connectionResult,
     run: async ({ deps, actor, id, body }) => {
       const result = await testConnection(deps, actor, id, body)
+      return { message: result.ok ? 'The connections work.' : 'A connection fails.', result }
+    },
+  }),
+  operation({
+    ...{ name: 'testDetails', method: 'POST', path: '/test-connection', scope: 'operate' },
+    summary: 'Connect to the database and bucket of a tenant that is not registered yet',
+    body: detailsProbeInput,
+    result: connectionResult,
+    run: async ({ deps, body }) => {
+      const result = await testDetails(deps, body)
       return { message: result.ok ? 'The connections work.' : 'A connection fails.', result }
     },
   }),

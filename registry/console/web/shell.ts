@@ -3,7 +3,11 @@ import { h, html, type View } from './lib/html.ts'
 import { Notices, notify } from './lib/notice.ts'
 import { Link, type Place, usePlace } from './lib/route.ts'
 import { useHolder } from './lib/session.ts'
+import { AuditPage } from './pages/audit.ts'
 import { NoPage } from './pages/no-page.ts'
+import { TenantPage } from './pages/tenant.ts'
+import { TenantCreate } from './pages/tenant-create.ts'
+import { TenantEdit } from './pages/tenant-edit.ts'
 import { TenantsPage } from './pages/tenants.ts'
 
 /** What is in the bar above, and the page of each. */
@@ -11,12 +15,18 @@ const PAGES: readonly {
   readonly path: string
   readonly title: string
   readonly page: (place: Place) => View
-}[] = [{ path: 'tenants', title: 'Tenants', page: tenantPages }]
+}[] = [
+  { path: 'tenants', title: 'Tenants', page: tenantPages },
+  { path: 'audit', title: 'Audit', page: () => h(AuditPage, {}) },
+]
 
 function tenantPages({ parts }: Place): View {
-  const [, id] = parts
+  const [, id, tab = '', more] = parts
+  if (more !== undefined) return h(NoPage, {})
   if (id === undefined) return h(TenantsPage, {})
-  return h(NoPage, {})
+  if (id === 'new') return h(TenantCreate, {})
+  if (tab === 'edit') return h(TenantEdit, { key: id, id })
+  return h(TenantPage, { key: id, id, tab })
 }
 
 const SCOPES = { read: 'read only', operate: 'operator', own: 'owner' } as const

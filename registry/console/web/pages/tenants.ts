@@ -5,7 +5,7 @@ import { call, queryString } from '../lib/api.ts'
 import { count } from '../lib/format.ts'
 import { h, html, type View } from '../lib/html.ts'
 import { usePolled } from '../lib/poll.ts'
-import { go, usePlace } from '../lib/route.ts'
+import { go, Link, usePlace } from '../lib/route.ts'
 import { useMay } from '../lib/session.ts'
 import { type Traffic, trafficOf } from '../lib/traffic.ts'
 import { Failure } from '../ui/failure.ts'
@@ -33,6 +33,7 @@ interface Filter {
 /** Tenants, a page of them, with the traffic of those that are shown. */
 export function TenantsPage(): View {
   const { query } = usePlace()
+  const may = useMay()
   const filter: Filter = {
     q: query.get('q') ?? '',
     mode: query.get('mode') ?? '',
@@ -66,6 +67,9 @@ export function TenantsPage(): View {
   return html`
     ${h(PageHead, {
       title: 'Tenants',
+      aside: may.operate
+        ? h(Link, { to: '/tenants/new', class: 'button primary', children: 'Add a tenant' })
+        : null,
       children: html`<p class="hint" aria-live="polite">${countText(kept, list.isLoading)}</p>`,
     })}
     ${h(Filters, { filter, change })}
@@ -173,7 +177,7 @@ function Table({ page, traffic, filter, change, isPulseLost, onChanged }: TableP
       </button>
     </th>`
   })
-  return html`<div class="card table">
+  return html`<div class="card table unclipped">
     <table class="tenants">
       <caption class="hidden">Tenants with their traffic of the last five minutes</caption>
       <thead>

@@ -1,0 +1,124 @@
+import { useState } from 'preact/hooks'
+import type { TenantItem } from '../../../admin/item.ts'
+import { h, html, type View } from '../lib/html.ts'
+import { useMay } from '../lib/session.ts'
+import { Menu } from '../ui/menu.ts'
+import { ActionDialog, type TenantAction } from './action-dialog.ts'
+import { DeleteDialog } from './delete-dialog.ts'
+import type { TenantViewProps } from './tenant.ts'
+
+const SUSPEND: TenantAction = {
+  verb: 'suspend',
+  title: 'Suspend',
+  text: 'All its requests are refused from the next second on, and open connections are cut. Its data stays.',
+  isReasonNeeded: true,
+  isDangerous: true,
+}
+const MAINTENANCE: TenantAction = {
+  verb: 'maintenance',
+  title: 'Maintenance',
+  text: 'Its requests are answered with 503 and told to come again, until it is active.',
+  isReasonNeeded: true,
+}
+const ACTIVATE: TenantAction = {
+  verb: 'activate',
+  title: 'Activate',
+  text: 'It is served from the next second on.',
+}
+const ROTATE: TenantAction = {
+  verb: 'rotate-credentials',
+  title: 'Rotate the password',
+  text: 'Its database role gets a new random password, which nobody sees. Requests under way go on with the old connections.',
+  isVersioned: true,
+}
+const REVOKE: TenantAction = {
+  verb: 'revoke-sessions',
+  title: 'Revoke all sessions',
+  text: 'Everyone is signed out: tokens that were issued until now are refused.',
+  isDangerous: true,
+}
+const ARCHIVE: TenantAction = {
+  verb: 'archive',
+  title: 'Archive',
+  text: 'It is taken out of service. After its grace period it may be deleted; until then it can be taken back.',
+  isReasonNeeded: true,
+  isDangerous: true,
+  isVersioned: true,
+}
+const UNARCHIVE: TenantAction = {
+  verb: 'unarchive',
+  title: 'Take back',
+  text: 'It is suspended then, so that somebody looks at it before it is served.',
+}
+
+/** By the status: what is one click away, and what stands in the menu. As registry/tenant.ts lets statuses move. */
+const ACTIONS: Readonly<
+  Record<string, { readonly near: readonly TenantAction[]; readonly far: readonly TenantAction[] }>
+> = {
+  active: { near: [SUSPEND], far: [MAINTENANCE, ROTATE, REVOKE, ARCHIVE] },
+  maintenance: { near: [ACTIVATE], far: [SUSPEND, ROTATE, REVOKE, ARCHIVE] },
+  suspended: { near: [ACTIVATE], far: [MAINTENANCE, ROTATE, REVOKE, ARCHIVE] },
+  archived: { near: [UNARCHIVE], far: [] },
+  provisioning: { near: [], far: [ACTIVATE, ARCHIVE] },
+}
+const NONE = { near: [], far: [] } as const
+
+type Open = TenantAction | 'delete' | null
+
+/** What may be done with a tenant; nothing for a key of scope read. */
+export function TenantActions({ tenant, etag, onChanged }: TenantViewProps): View | null {
+  const may = useMay()
+  const [open, setOpen] = useState<Open>(null)
+  if (!may.operate) return null
+  const { near, far } = ACTIONS[tenant.status] ?? NONE
+  return html`
+    ${near.map(
+      action => html`<button
+        key=${action.verb}
+        type="button"
+        class=${action.isDangerous ? 'danger' : 'primary'}
+        onClick=${() => setOpen(action)}
+      >${action.title}…</button>`,
+    )}
+    ${h(Menu, { label: 'More actions', text: 'More ▾', items: itemsOf(tenant, far, setOpen) })}
+    ${h(Dialogs, { open, tenant, etag, onChanged, onClose: () => setOpen(null) })}
+  `
+}
+
+/** The same in a row of a list. */
+export function TenantRowActions({ tenant, etag, onChanged }: TenantViewProps): View {
+  const [open, setOpen] = useState<Open>(null)
+  const { near, far } = ACTIONS[tenant.status] ?? NONE
+  return html`
+    ${h(Menu, {
+      label: `Actions for ${tenant.tenant_key}`,
+      text: '⋯',
+      isPlain: true,
+      items: itemsOf(tenant, [...near, ...far], setOpen),
+    })}
+    ${h(Dialogs, { open, tenant, etag, onChanged, onClose: () => setOpen(null) })}
+  `
+}
+
+function itemsOf(
+  { status }: TenantItem,
+  actions: readonly TenantAction[],
+  pick: (open: Open) => void,
+) {
+  const items = actions.map(action => ({
+    title: `${action.title}…`,
+    isDangerous: action.isDangerous === true,
+    onPick: () => pick(action),
+  }))
+  if (status !== 'archived') return items
+  return [...items, { title: 'Delete…', isDangerous: true, onPick: () => pick('delete') }]
+}
+
+function Dialogs({
+  open,
+  ...rest
+}: TenantViewProps & { open: Open; onClose: () => void }): View | null {
+  if (open === null) return null
+  if (open === 'delete') return h(DeleteDialog, rest)
+  return h(ActionDialog, { action: open, ...rest })
+}
