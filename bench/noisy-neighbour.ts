@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
 import pg from 'pg'
 import { Generator } from './generator.ts'
 import { acceptsConnections, freePort, startChild, waitUntilReady } from './lib/child.ts'
@@ -18,8 +19,7 @@ const UPSTREAM = fileURLToPath(new URL('./upstream/main.ts', import.meta.url))
 const QUIET_TENANTS = 20
 /** What the noisy tenant sends, by its limit. */
 const TIMES = 10
-/** Of what the gateway can do alone: what the noisy tenant sends, and all quiet ones together. */
-const NOISE_PART = 0.6
+/** Of what the gateway can do alone: what all quiet tenants send together. */
 const QUIET_PART = 0.1
 const SATURATION_S = 2
 /** The noise begins earlier and ends later than what is measured. */
@@ -30,6 +30,8 @@ export interface NoisyOptions {
   readonly rounds: number
   /** Of each measurement. */
   readonly seconds: number
+  /** What the noisy tenant sends, of what the gateway can do alone. */
+  readonly noisePart: number
 }
 
 type Case = 'alone' | 'on' | 'off'
@@ -37,6 +39,29 @@ type Case = 'alone' | 'on' | 'off'
 interface Measured {
   readonly quiet: LoadResult
   readonly noisy: LoadResult
+}
+
+/** @throws Error with one line for a bad option */
+export function noisyOptions(args: readonly string[]): NoisyOptions {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      quick: { type: 'boolean', default: false },
+      rounds: { type: 'string' },
+      seconds: { type: 'string' },
+      noise: { type: 'string', default: '60' },
+    },
+  })
+  const number = (name: string, text: string, max: number) => {
+    const value = Number(text)
+    if (!(value > 0 && value <= max)) throw new Error(`--${name} must be a number up to ${max}`)
+    return value
+  }
+  return {
+    rounds: Math.ceil(number('rounds', values.rounds ?? (values.quick ? '2' : '9'), 1000)),
+    seconds: number('seconds', values.seconds ?? (values.quick ? '1.5' : '5'), 600),
+    noisePart: number('noise', values.noise, 1000) / 100,
+  }
 }
 
 /**
@@ -65,7 +90,7 @@ export async function benchNoisyNeighbour(
 }
 
 async function run(
-  { rounds, seconds }: NoisyOptions,
+  { rounds, seconds, noisePart }: NoisyOptions,
   progress: (line: string) => void,
   ends: (() => Promise<unknown>)[],
 ): Promise<string> {
@@ -121,7 +146,7 @@ async function run(
   await calm.generator.prepare(top)
   const result = await calm.generator.go(SATURATION_S)
   const topPerS = result.requests / result.seconds
-  const limitPerS = Math.max(1, Math.round((topPerS * NOISE_PART) / TIMES))
+  const limitPerS = Math.max(1, Math.round((topPerS * noisePart) / TIMES))
   const quietPerS = Math.max(QUIET_TENANTS, Math.round(topPerS * QUIET_PART))
   await setLimit(registry.access.url, String(noisy?.id), limitPerS)
   await delay(1000)

@@ -36,8 +36,8 @@ medians (min-max). Without names all scenarios run, which takes about half an ho
 
 npm run bench -- binding, alone, measures no proxy but what binding a request to its tenant context costs
 Doorman's two sides, in one process.
-npm run bench -- noisy-neighbour [--quick], alone: 20 quiet tenants beside one that sends ten times its limit, with
-admission on and off. npm run bench -- admission, alone: what the limits of tenants cost a request, in one process.
+npm run bench -- noisy-neighbour [--quick] [--rounds N] [--seconds S] [--noise 60], alone: 20 quiet tenants beside one that
+sends ten times its limit, with admission on and off; --noise is what it sends, in per cent of what one core can do. npm run bench -- admission, alone: what the limits of tenants cost a request, in one process.
 npm run bench -- metering-cost, alone: what counting a tenant's use costs a request. npm run bench -- metering [N], alone,
 compares what is counted of N requests (1000000) with what app and clients know, through restarts, kills and faults.
 npm run bench -- registry, alone: ten thousand tenants brought in, listed, searched and served by one gateway.

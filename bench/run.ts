@@ -8,7 +8,7 @@ import { benchConnections } from './connections/run.ts'
 import { benchControlPlane } from './control-plane.ts'
 import { benchMetering, benchMeteringCost } from './metering.ts'
 import { benchMigrations } from './migrations/run.ts'
-import { benchNoisyNeighbour } from './noisy-neighbour.ts'
+import { benchNoisyNeighbour, noisyOptions } from './noisy-neighbour.ts'
 import { HELP, type Options, parseOptions } from './options.ts'
 import { PEERS } from './peers/all.ts'
 import type { Peer } from './peers/peer.ts'
@@ -35,10 +35,8 @@ async function main(args: readonly string[]): Promise<void> {
     process.stdout.write(await benchAdmission())
     return
   }
-  if (args[0] === 'noisy-neighbour' && args.slice(1).every(arg => arg === '--quick')) {
-    const isQuick = args.length > 1
-    const plan = isQuick ? { rounds: 2, seconds: 1.5 } : { rounds: 9, seconds: 5 }
-    process.stdout.write(await benchNoisyNeighbour(plan, progress))
+  if (args[0] === 'noisy-neighbour') {
+    process.stdout.write(await benchNoisyNeighbour(noisyOptions(args.slice(1)), progress))
     return
   }
   if (args.length === 1 && args[0] === 'metering-cost') {

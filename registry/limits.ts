@@ -33,7 +33,8 @@ export const LIMIT_RULES = {
   in_flight: { min: 1, max: 1_000_000, isWhole: true },
   body_bytes: { min: 0, max: 2 ** 40, isWhole: true },
   sockets: { min: 0, max: 1_000_000, isWhole: true },
-  requests_per_month: { min: 0, max: 1e15, isWhole: true },
+  /** 15 digits: as many as an integer of a structured field has (RFC 9651 section 3.3.1). */
+  requests_per_month: { min: 0, max: 999_999_999_999_999, isWhole: true },
   weight: { min: 1, max: 1000, isWhole: true },
   /** Replicas that serve the tenant, see gateway/fleet/tenant-spread.ts. */
   spread: { min: 1, max: 64, isWhole: true },

@@ -21,7 +21,7 @@ const TENANTS = 1000
 const log = { error: () => {}, warn: () => {} } as unknown as Log
 const rate = { requests_per_s: 1_000_000, burst: 10_000_000 }
 const all = { ...rate, in_flight: 1_000_000, sockets: 1000, body_bytes: 1_000_000 }
-const quota = { ...all, requests_per_month: 1e15 }
+const quota = { ...all, requests_per_month: 1e12 }
 const makers = {
   off: makeParts(false, {}),
   none: makeParts(true, {}),

@@ -72,7 +72,8 @@ export function openAdmission(options: OpenAdmissionOptions): OpenAdmission {
     slotsMax: config.TENANT_CACHE_ENTRIES,
   })
   const connections = config.UPSTREAM_CONNECTIONS_MAX
-  const fixedMax = config.FORWARDED_MAX
+  const isOn = config.ADMISSION === 'on'
+  const fixedMax = isOn ? config.FORWARDED_MAX : Number.POSITIVE_INFINITY
   const gate = new Gate({
     cap: () => (fixedMax > 0 ? fixedMax : connections * Math.max(1, replicas())),
     waitersMax: config.FAIR_QUEUE_MAX,

@@ -6,6 +6,9 @@ import { Asked } from './asked.ts'
 import { type Bucket, makeBucket, secondsToToken, settle } from './bucket.ts'
 import { type Part, wholePart } from './share.ts'
 
+/** From a refusal until the part by demand is there, see shares.ts. */
+const PART_GROWS_S = 2
+
 /** What one tenant uses of this process, and what of its limits is this process's part. */
 export class Slot {
   readonly id: TenantId
@@ -98,10 +101,12 @@ export class Slot {
 
   /** Made once per second of waiting: under a flood nearly all refusals say the same. */
   #makeRateFault(): Fault {
-    const retryAfterS = secondsToToken(this.bucket, this.perMs)
+    const { requestsPerS } = this.limits
+    // A small part of the limit grows within seconds where it is asked for: no client is sent away for longer than that.
+    const fleetS = Math.ceil(1 / requestsPerS) + PART_GROWS_S
+    const retryAfterS = Math.min(secondsToToken(this.bucket, this.perMs), fleetS)
     const known = this.#rateFault
     if (known !== null && known.retryAfterS === retryAfterS) return known
-    const { requestsPerS } = this.limits
     const fields = ['ratelimit-policy', this.policy, 'ratelimit', `"rate";r=0;t=${retryAfterS}`]
     const reason = `limit requests_per_s: ${requestsPerS}`
     this.#rateFault = new Fault('TENANT_RATE_LIMITED', reason, { retryAfterS, fields })

@@ -6,7 +6,7 @@ import { type Exchange, makeExchange } from '../exchange.ts'
 import { Admission } from './admission.ts'
 import { Quotas } from './quota.ts'
 
-function makeAdmission(slotsMax: number) {
+function makeAdmission(slotsMax: number, share = 1) {
   const clock = { nowMs: 1000 }
   const quotas = new Quotas({
     read: async () => ({ month: '', requests: new Map() }),
@@ -16,7 +16,7 @@ function makeAdmission(slotsMax: number) {
   const admission = new Admission({
     ...{ isOn: true, quotas, standard: {}, slotsMax, now: () => clock.nowMs },
     planOf: () => undefined,
-    partOf: () => ({ share: 1, ahead: 0 }),
+    partOf: () => ({ share, ahead: 0 }),
     onShort: () => {},
     onMalformed: () => {},
   })
@@ -93,5 +93,16 @@ t.test(
     t.equal(faults.size, 1)
     t.equal(admission.refused.rate, 1000)
     t.equal(admission.refused.in_flight, 0)
+  },
+)
+
+t.test(
+  'who has the smallest part of a limit is not sent away for longer than it takes to grow',
+  async t => {
+    const { admission, clock } = makeAdmission(100, 0.01)
+    const tenant = tenantWith({ requests_per_s: 10, burst: 1 })
+    admission.enter(requestOf(tenant, clock.nowMs))
+    const again = () => admission.enter(requestOf(tenant, clock.nowMs))
+    t.throws(again, { code: 'TENANT_RATE_LIMITED', retryAfterS: 3 })
   },
 )

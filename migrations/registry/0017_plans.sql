@@ -12,7 +12,7 @@ CREATE OR REPLACE FUNCTION doorman_limit_problem(limits jsonb) RETURNS text LANG
     ('in_flight', 1, 1000000, true),
     ('body_bytes', 0, 1099511627776, true),
     ('sockets', 0, 1000000, true),
-    ('requests_per_month', 0, 1000000000000000, true),
+    ('requests_per_month', 0, 999999999999999, true),
     ('weight', 1, 1000, true),
     ('spread', 1, 64, true),
     ('quota', 0, 0, false)
