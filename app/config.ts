@@ -6,6 +6,7 @@ import { makeAddressPolicy } from '../registry/lib/address.ts'
 import { readPem } from '../registry/lib/ca.ts'
 import { commonEnv, EnvError, int, list, parsed, port, readEnv, url } from '../registry/lib/env.ts'
 import { Secret } from '../registry/lib/secret.ts'
+import { otelEnv, type TraceOptions, traceOptions } from '../registry/lib/trace/otel-env.ts'
 import type { TokenOptions } from './api/tokens.ts'
 import { KIT_DEFAULTS, type KitOptions } from './kit/open-kit.ts'
 
@@ -28,6 +29,8 @@ export interface AppConfig {
   readonly fileBytesMax: number
   readonly streamsMax: number
   readonly streamsPerTenantMax: number
+  /** null: no traces are exported. */
+  readonly traces: TraceOptions | null
   readonly drainNoticeMs: number
   readonly drainMs: number
   /** What is allowed outside production only, or looks like a mistake; for the log. */
@@ -78,6 +81,7 @@ const secret = z.string().min(1)
 
 const shape = {
   ...commonEnv,
+  ...otelEnv,
   HOST: z.string().optional(),
   PORT: port(3000),
   ADMIN_HOST: z.string().optional(),
@@ -144,6 +148,10 @@ export function readAppConfig(from: NodeJS.ProcessEnv): AppConfig {
     backoffMs: env.BREAKER_BACKOFF_MS,
     backoffMaxMs: env.BREAKER_BACKOFF_MAX_MS,
   }
+  const machine = hostname()
+    .replace(/[^\w.-]/g, '-')
+    .slice(0, 48)
+  const replica = env.REPLICA_ID ?? `${machine}:${process.pid}`
   const host = env.HOST ?? (isProduction ? '0.0.0.0' : '127.0.0.1')
   return {
     isProduction,
@@ -152,11 +160,7 @@ export function readAppConfig(from: NodeJS.ProcessEnv): AppConfig {
     port: env.PORT,
     adminHost: env.ADMIN_HOST ?? host,
     adminPort: env.ADMIN_PORT,
-    replica:
-      env.REPLICA_ID ??
-      `${hostname()
-        .replace(/[^\w.-]/g, '-')
-        .slice(0, 48)}:${process.pid}`,
+    replica,
     tokens: {
       accessSecret: new Secret(env.JWT_SECRET_ACCESS_TOKEN),
       refreshSecret: new Secret(env.JWT_SECRET_REFRESH_TOKEN),
@@ -198,6 +202,10 @@ export function readAppConfig(from: NodeJS.ProcessEnv): AppConfig {
     fileBytesMax: env.FILE_BYTES_MAX,
     streamsMax: env.STREAMS_MAX,
     streamsPerTenantMax: env.STREAMS_PER_TENANT_MAX,
+    traces: traceOptions(env, {
+      'service.name': 'doorman-app',
+      'service.instance.id': replica,
+    }),
     drainNoticeMs: env.DRAIN_NOTICE_MS,
     drainMs: env.DRAIN_TIMEOUT_MS,
     warnings: [

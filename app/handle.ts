@@ -7,6 +7,7 @@ import type {
 import { ZodError } from 'zod'
 import { Fault } from '../registry/lib/errors.ts'
 import type { Log } from '../registry/lib/log.ts'
+import type { Attributes } from '../registry/lib/trace/span.ts'
 import { tenantPlugin } from './kit/fastify.ts'
 import type { Scope, TenantKit } from './kit/tenant-kit.ts'
 import type { AppMetrics } from './metrics.ts'
@@ -81,6 +82,17 @@ function zodFault(error: unknown): Fault | null {
   })
 }
 
+/** By the semantic conventions for HTTP servers; neither the query nor the path, whose pattern says enough. */
+function spanAttributes(request: FastifyRequest, route: string, status: number): Attributes {
+  const { fault, admitted } = request
+  return [
+    ...['http.request.method', request.method, 'http.route', route, 'url.scheme', 'http'],
+    ...['http.response.status_code', status, 'error.type', fault?.code],
+    ...['doorman.request_id', request.id],
+    ...['doorman.tenant.id', admitted?.claims.tid, 'doorman.tenant.key', admitted?.claims.key],
+  ]
+}
+
 function finish(
   request: FastifyRequest,
   reply: FastifyReply,
@@ -97,8 +109,15 @@ function finish(
   metrics.seconds.observe({ route }, ms / 1000)
   if (fault !== null) metrics.faults.inc({ code: fault.code })
   if (fault?.tenantFault !== undefined) metrics.tenantFaults.inc({ reason: fault.tenantFault })
+  admitted?.trace?.end(
+    `${request.method} ${route}`,
+    performance.now() - ms,
+    spanAttributes(request, route, statusCode),
+    statusCode >= 500,
+  )
   const line = {
     request_id: request.id,
+    trace_id: admitted?.trace?.traceId,
     tenant_id: admitted?.claims.tid,
     method: request.method,
     route,

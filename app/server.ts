@@ -5,6 +5,9 @@ import fastify, { type FastifyInstance } from 'fastify'
 import { Fault } from '../registry/lib/errors.ts'
 import { type Exposition, expose } from '../registry/lib/exposition.ts'
 import type { Log } from '../registry/lib/log.ts'
+import { SpanExporter } from '../registry/lib/trace/exporter.ts'
+import { showExporter } from '../registry/lib/trace/exporter-metrics.ts'
+import { makeTracer } from '../registry/lib/trace/tracer.ts'
 import { authRoutes } from './api/auth.ts'
 import { eventRoutes } from './api/events.ts'
 import { fileRoutes } from './api/files.ts'
@@ -32,6 +35,8 @@ const HEAD_BYTES_MAX = 32 * 1024
 const KEEP_ALIVE_MS = 65_000
 const HEAD_TIMEOUT_MS = 70_000
 const SOCKET_IDLE_MS = 300_000
+/** For the last spans; the process has 2 s for all that is left after the drain. */
+const SPANS_CLOSE_MS = 1000
 
 /** The public listener with all that stands behind it, not listening yet. */
 export interface AppServer {
@@ -45,11 +50,15 @@ export interface AppServer {
 
 export async function makeAppServer(config: AppConfig, log: Log): Promise<AppServer> {
   const metrics = makeMetrics()
+  const { traces } = config
+  const spans = traces === null ? null : new SpanExporter({ ...traces.exporter, log })
+  showExporter(metrics.registry, 'doorman_app_', spans)
   const { kit, pools, buckets } = await openTenantKit({
     ...config.kit,
     replica: { name: config.replica, version: await readVersion() },
     log,
     events: metrics.kitEvents,
+    tracer: traces === null || spans === null ? null : makeTracer(spans, traces.sampler),
   })
   gaugeKit(metrics.registry, pools, buckets)
   const drain = new Drain()
@@ -93,6 +102,8 @@ export async function makeAppServer(config: AppConfig, log: Log): Promise<AppSer
   fileRoutes(app, routes, config.fileBytesMax)
   eventRoutes(app, routes, events, drain, metrics, config.streamsMax)
   whoamiRoute(app, routes, config.replica)
+  // The last of all: requests that end late have spans too.
+  app.addHook('onClose', () => spans?.close(SPANS_CLOSE_MS))
   await app.ready()
   return { app, kit, pools, buckets, metrics, drain }
 }

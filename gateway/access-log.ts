@@ -57,7 +57,7 @@ function lineOf(exchange: Exchange, address: string, tookMs: number) {
  * something, all three in `admit_ms`; then the wait for a connection, or in line behind a hold, the replica's answer
  * head, and the rest until the end.
  */
-function phasesOf(exchange: Exchange, tookMs: number) {
+export function phasesOf(exchange: Exchange, tookMs: number) {
   const { startedAt, identifiedAt, resolvedAt, signedAt, sentAt, upstreamHeadAt } = exchange
   return {
     identify_ms: between(startedAt, identifiedAt),

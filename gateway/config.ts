@@ -7,6 +7,7 @@ import { makeAddressPolicy } from '../registry/lib/address.ts'
 import { readPem } from '../registry/lib/ca.ts'
 import { commonEnv, EnvError, int, list, parsed, port, readEnv, url } from '../registry/lib/env.ts'
 import { readSecretSources } from '../registry/lib/secret-sources.ts'
+import { otelEnv } from '../registry/lib/trace/otel-env.ts'
 import { type LimitsInput, planLimitsInput } from '../registry/limits.ts'
 import { parseTenantKey, type TenantKey } from '../registry/tenant.ts'
 import { parseMemberEntry } from './fleet/members.ts'
@@ -20,6 +21,7 @@ const text = () => z.string().min(1)
 /** The gateway's environment (DESIGN 4.7): `.env.example` says unit, default and effect of each. */
 const ENV = {
   ...commonEnv,
+  ...otelEnv,
   PORT: port(9090),
   HOST: text().default('0.0.0.0'),
   // Each worker is a whole gateway: what is per process below counts as often as there are workers.

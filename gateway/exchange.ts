@@ -97,6 +97,8 @@ export interface Exchange {
   /** Origin of the replica that got the request. */
   upstream: string | null
   attempts: number
+  /** Of the last attempt within the trace; '' where no trace is kept. */
+  upstreamSpanId: string
   /** `performance.now()` when the last attempt had its connection and its head was written; 0: never. */
   sentAt: number
   /** `performance.now()` when the upstream's answer head arrived. */
@@ -240,6 +242,7 @@ export function makeExchange(
     isInside: false,
     upstream: null,
     attempts: 0,
+    upstreamSpanId: '',
     sentAt: 0,
     upstreamHeadAt: 0,
     answeredAt: 0,

@@ -71,7 +71,7 @@ export function upstreamHeaders(
   const { head, requestId } = exchange
   const headers = head.forward.slice()
   headers.push('x-request-id', requestId)
-  addTraceFields(headers, exchange, exchange.spanId)
+  addTraceFields(headers, exchange)
   addForwarded(headers, exchange, trusted)
   const attemptId = attemptIdOf(requestId, exchange.isForeignRequestId, exchange.attempts)
   addContextHeaders(headers, exchange, context, attemptId, nowMs)

@@ -10,6 +10,9 @@ import { checkMasterKey, KeyCheckError } from '../registry/key-check.ts'
 import { readCa } from '../registry/lib/ca.ts'
 import { Fault } from '../registry/lib/errors.ts'
 import type { Log } from '../registry/lib/log.ts'
+import { SpanExporter } from '../registry/lib/trace/exporter.ts'
+import { showExporter } from '../registry/lib/trace/exporter-metrics.ts'
+import { traceOptions } from '../registry/lib/trace/otel-env.ts'
 import { Membership } from '../registry/membership.ts'
 import { RegistryStore, type TenantChange } from '../registry/store.ts'
 import type { TenantQuery } from '../registry/tenant.ts'
@@ -44,6 +47,7 @@ import { RegistryMetrics } from './registry-metrics.ts'
 import { Revocations } from './revocation.ts'
 import { makeRouter, type Route } from './route.ts'
 import { ContextHolder } from './sign.ts'
+import { recordSpans } from './spans.ts'
 import { TenantSeries } from './tenant-series.ts'
 import { TlsKeys } from './tls/tls-keys.ts'
 import { openIssuers } from './token-issuers.ts'
@@ -91,6 +95,9 @@ const LOGIN_BODY_DEADLINE_MS = 10_000
 const DRAIN_POLL_MS = 20
 /** For the last of the usage, where the drain took all its time. */
 const METERING_CLOSE_MS = 500
+/** For the last spans, where the drain took all its time, and where it did not. */
+const SPANS_CLOSE_MS = 200
+const SPANS_CLOSE_MS_MAX = 2000
 /** A client that closed its side has left, unless its answer moves within this; its replica is freed within 1 s. */
 const HALF_CLOSE_MS = 500
 
@@ -139,11 +146,12 @@ export async function startGateway(
     busiest: (count, nowMs) => pulse.busiest(count, nowMs),
     assign: (id, cell) => pulse.assign(id, cell),
   })
+  const version = await readVersion()
   const membership = new Membership({
     store,
     log,
     worker: hooks.worker ?? 0,
-    version: await readVersion(),
+    version,
   })
   const revocations = new Revocations({
     store,
@@ -254,6 +262,13 @@ export async function startGateway(
   })
   const { admission, gate } = admitted
   registryMetrics.show(metrics.registry, { watch, cache, keyring })
+  const traces = traceOptions(config, {
+    'service.name': 'doorman-gateway',
+    'service.version': version,
+    'service.instance.id': membership.id,
+  })
+  const spans = traces === null ? null : new SpanExporter({ ...traces.exporter, log })
+  showExporter(metrics.registry, 'doorman_', spans)
   const { id: instance } = membership
   const metering = openMetering({ config, store, instance, registry: metrics.registry, log })
   const answered = (exchange: Exchange) => {
@@ -291,7 +306,7 @@ export async function startGateway(
   )
   const pipeline: Pipeline = {
     headFieldsMax: config.HEAD_FIELDS_MAX,
-    sampler: null,
+    sampler: traces?.sampler ?? null,
     router: makeRouter(routesOf(config)),
     identifier,
     tenants: cache,
@@ -348,6 +363,7 @@ export async function startGateway(
       const nowMs = Date.now()
       metering.meter.finished(exchange, tookMs)
       metrics.observe(exchange, pulse.note(exchange, nowMs), tookMs, nowMs)
+      if (spans !== null && exchange.isTraceKept) recordSpans(spans, exchange, addressOf, tookMs)
       if (exchange.errorCode === 'OVERLOADED' && !overload.isLineDue()) return
       if (admission.isTooManyLines(exchange)) return
       logExchange(exchange, addressOf, tookMs)
@@ -454,6 +470,7 @@ export async function startGateway(
       await running.stop()
       held.close()
       await metering.close(Math.max(METERING_CLOSE_MS, leftMs()))
+      await spans?.close(Math.max(SPANS_CLOSE_MS, Math.min(SPANS_CLOSE_MS_MAX, leftMs())))
       admitted.close()
       await membership.leave()
       await Promise.all([

@@ -26,7 +26,7 @@ t.test('a trace is continued with a span of our own, or begun', async t => {
   const exchange = begun([...given('01'), 'tracestate', 'a=1', 'tracestate', 'b=2'], null)
   t.match(exchange, { traceId, parentSpanId: 'b7ad6b7169203331', traceFlags: SAMPLED })
   const headers: string[] = []
-  addTraceFields(headers, exchange, exchange.spanId)
+  addTraceFields(headers, exchange)
   t.strictSame(headers, [
     'traceparent',
     `00-${traceId}-${exchange.spanId}-01`,
@@ -39,7 +39,7 @@ t.test('a trace is continued with a span of our own, or begun', async t => {
     t.match(fresh.traceId, /^[0-9a-f]{32}$/)
     t.match(fresh, { parentSpanId: '', traceFlags: RANDOM, isTraceKept: false })
     const headers: string[] = []
-    addTraceFields(headers, fresh, fresh.spanId)
+    addTraceFields(headers, fresh)
     t.equal(headers.length, 2, 'a state without its trace is nobody’s')
   }
   const ids = Array.from({ length: 1000 }, () => begun([], null).traceId)

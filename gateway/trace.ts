@@ -48,9 +48,11 @@ export function beginTrace(
   exchange.traceFlags = (parent.flags & RANDOM) | (exchange.isTraceKept ? SAMPLED : 0)
 }
 
-/** Adds the fields of the trace to those of an attempt, which is span `spanId`. */
-export function addTraceFields(headers: string[], exchange: Exchange, spanId: string): void {
+/** Adds the fields of the trace to those of an attempt, which is a span of its own where the trace is kept. */
+export function addTraceFields(headers: string[], exchange: Exchange): void {
   const { traceId, traceFlags, head } = exchange
+  if (exchange.isTraceKept) exchange.upstreamSpanId = makeSpanId()
+  const spanId = exchange.isTraceKept ? exchange.upstreamSpanId : exchange.spanId
   headers.push('traceparent', traceparentOf(traceId, spanId, traceFlags))
   if (head.tracestate !== null) headers.push('tracestate', head.tracestate)
 }

@@ -58,7 +58,13 @@ const users = Array.from({ length: USERS }, (_, i) =>
 )
 const idsMax = ROUNDS * REQUESTS
 const replayGuard = makeReplayGuard(idsMax)
-const gate = makeGate({ verifier, replayGuard, contextsMax: 8192, versionsMax: 16_384 })
+const gate = makeGate({
+  verifier,
+  replayGuard,
+  contextsMax: 8192,
+  tracer: null,
+  versionsMax: 16_384,
+})
 const aloneGuard = makeReplayGuard(idsMax)
 
 const taken: Record<string, number[]> = {}

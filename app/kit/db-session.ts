@@ -1,7 +1,9 @@
 import type pg from 'pg'
+import type { RequestTrace } from '../../registry/lib/trace/tracer.ts'
 import type { DbClient } from './db-client.ts'
 import { databaseFault, sessionSurvives, sqlState } from './db-error.ts'
 import { clientLeft, type TenantPool } from './tenant-pool.ts'
+import { traceStatement } from './traced.ts'
 
 /** From the client's leaving until its statement has ended; then the connection is cut. */
 const CANCELLED_MS = 2000
@@ -48,6 +50,7 @@ export class Statements {
 export class DbSession {
   readonly #pool: TenantPool
   readonly #client: DbClient
+  readonly #trace: RequestTrace | null
   /** The socket broke or a query never came back: not to be used again. */
   #isDead = false
   /** Of the statement that runs. */
@@ -55,9 +58,10 @@ export class DbSession {
   #cutTimer: NodeJS.Timeout | undefined
   #wasCancelled = false
 
-  constructor(pool: TenantPool, client: DbClient) {
+  constructor(pool: TenantPool, client: DbClient, trace: RequestTrace | null = null) {
     this.#pool = pool
     this.#client = client
+    this.#trace = trace
   }
 
   get isDead(): boolean {
@@ -71,11 +75,14 @@ export class DbSession {
     values: readonly unknown[] = [],
   ): Promise<pg.QueryResult<Row>> {
     statements?.begin(this)
+    const startedAt = this.#trace === null ? 0 : performance.now()
     try {
       const result = await this.#client.pg.query<Row>(text, [...values])
+      if (this.#trace !== null) traceStatement(this.#trace, text, startedAt, null)
       if (this.#cancelling !== null) this.#pool.events.cancelled('late')
       return result
     } catch (error) {
+      if (this.#trace !== null) traceStatement(this.#trace, text, startedAt, error)
       if (!sessionSurvives(error)) this.#isDead = true
       this.#count(error)
       // The Fault keeps its cause, so that a handler can tell one constraint from another.

@@ -1,6 +1,8 @@
 import { Fault } from '../../registry/lib/errors.ts'
+import type { RequestTrace } from '../../registry/lib/trace/tracer.ts'
 import { DbSession, Statements } from './db-session.ts'
 import type { PoolLease } from './tenant-pools.ts'
+import { traceWait } from './traced.ts'
 
 /** Runs SQL on the database of the request's tenant; there is no way to name another. */
 export interface Queryable {
@@ -32,6 +34,7 @@ export interface LeasedDb extends Db {
 export function makeDb(
   lease: () => PoolLease,
   signalOf: () => AbortSignal | null = () => null,
+  trace: RequestTrace | null = null,
 ): LeasedDb {
   let held: PoolLease | null = null
   let isReleased = false
@@ -42,7 +45,10 @@ export function makeDb(
     statements ??= new Statements(signalOf())
     held ??= lease()
     const { pool } = held
-    return { session: new DbSession(pool, await pool.checkout(statements.signal)), statements }
+    const startedAt = trace === null ? 0 : performance.now()
+    const client = await pool.checkout(statements.signal)
+    if (trace !== null) traceWait(trace, startedAt)
+    return { session: new DbSession(pool, client, trace), statements }
   }
 
   return {

@@ -9,6 +9,7 @@ import {
   verifyRequest,
 } from '../../registry/context.ts'
 import { Fault } from '../../registry/lib/errors.ts'
+import type { RequestTrace, Tracer } from '../../registry/lib/trace/tracer.ts'
 import type { TenantId } from '../../registry/tenant.ts'
 import type { ReplayGuard } from './replay-guard.ts'
 
@@ -26,6 +27,8 @@ export interface Admitted {
   readonly claims: ContextClaims
   readonly principal: Principal
   readonly requestId: string
+  /** null: its trace is not kept. */
+  readonly trace: RequestTrace | null
 }
 
 /** The first phase of every request; nothing of a request is read before it. */
@@ -51,6 +54,8 @@ export interface GateOptions {
   readonly contextsMax: number
   /** Tenants whose newest version is remembered; about 100 bytes each. */
   readonly versionsMax: number
+  /** null: no traces are exported. */
+  readonly tracer: Tracer | null
 }
 
 /** Users whose principal is kept as it was read; it comes with each of their requests. */
@@ -59,7 +64,7 @@ const PRINCIPALS_MAX = 8192
 const PRINCIPAL_CHARS_MAX = 1024
 
 export function makeGate(options: GateOptions): Gate {
-  const { verifier, replayGuard } = options
+  const { verifier, replayGuard, tracer } = options
   const contexts = new LRUCache<string, Known>({ max: options.contextsMax })
   /** One verification per text however many requests wait for it; entries leave when it settles. */
   const verifying = new Map<string, Promise<ContextClaims>>()
@@ -113,7 +118,8 @@ export function makeGate(options: GateOptions): Gate {
       }
       replayGuard.admit(claims.tid, verified.requestId, verified.issuedAtMs, nowMs)
       if (claims.ver !== newest) versions.set(claims.tid, claims.ver)
-      return { claims, principal: verified.principal, requestId: verified.requestId }
+      const trace = tracer === null ? null : tracer.begin(traceparentOf(rawHeaders))
+      return { claims, principal: verified.principal, requestId: verified.requestId, trace }
     },
   }
 }
@@ -148,6 +154,17 @@ function ourFields(rawHeaders: readonly string[]): [context: string, request: st
   if (context === undefined) throw notOnce(CONTEXT_HEADER)
   if (request === undefined) throw notOnce(REQUEST_HEADER)
   return [context, request]
+}
+
+/** Of two none counts. */
+function traceparentOf(rawHeaders: readonly string[]): string | undefined {
+  let found: string | undefined
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    if (rawHeaders[i]?.toLowerCase() !== 'traceparent') continue
+    if (found !== undefined) return undefined
+    found = rawHeaders[i + 1]
+  }
+  return found
 }
 
 function notOnce(name: string): Fault {

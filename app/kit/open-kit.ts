@@ -2,6 +2,7 @@ import type { JSONWebKeySet } from 'jose'
 import { makeContextVerifier } from '../../registry/context.ts'
 import { type AddressPolicy, makeAddressPolicy } from '../../registry/lib/address.ts'
 import { type Log, makeLog } from '../../registry/lib/log.ts'
+import type { Tracer } from '../../registry/lib/trace/tracer.ts'
 import { makeGate } from './gate.ts'
 import { type KitEvents, NO_EVENTS } from './kit-events.ts'
 import { makeReplayGuard } from './replay-guard.ts'
@@ -29,6 +30,8 @@ export interface KitOptions {
   readonly log?: Log
   /** For metrics. */
   readonly events?: KitEvents
+  /** For traces; null: none are exported. */
+  readonly tracer?: Tracer | null
 }
 
 /** The kit with what stands behind it, for metrics. */
@@ -92,6 +95,7 @@ export async function openTenantKit(options: KitOptions): Promise<OpenKit> {
     replayGuard: makeReplayGuard(replayIdsMax),
     contextsMax,
     versionsMax: contextsMax * 2,
+    tracer: options.tracer ?? null,
   })
   const pools = new TenantPools(
     { ...KIT_DEFAULTS.pools, ...options.pools, addressPolicy },

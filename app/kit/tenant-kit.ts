@@ -7,6 +7,7 @@ import type { Admitted, Gate, RequestFacts } from './gate.ts'
 import { makeTenantBucket, type TenantBucket } from './tenant-bucket.ts'
 import type { TenantBuckets } from './tenant-buckets.ts'
 import type { TenantPools } from './tenant-pools.ts'
+import { tracedBucket } from './traced.ts'
 
 /**
  * All that a handler sees: one tenant, one user, that tenant's database and files. Connection details,
@@ -86,12 +87,13 @@ export function makeTenantKit(
   return {
     admit: facts => gate.admit(facts, Date.now()),
 
-    async run({ claims, principal, requestId }, isTransactional, work, signal) {
+    async run({ claims, principal, requestId, trace }, isTransactional, work, signal) {
       const signalOf = () => (typeof signal === 'function' ? signal() : (signal ?? null))
-      const db = makeDb(() => pools.lease(claims), signalOf)
+      const db = makeDb(() => pools.lease(claims), signalOf, trace)
       const effects: (() => void)[] = []
       const tenant = { id: claims.tid, key: claims.key, mode: claims.mode }
-      const bucket = makeTenantBucket(() => buckets.lease(claims), signalOf)
+      const plain = makeTenantBucket(() => buckets.lease(claims), signalOf)
+      const bucket = trace === null ? plain : tracedBucket(plain, trace)
       const scopeOf = (db: Db): Scope => ({
         tenant,
         principal,

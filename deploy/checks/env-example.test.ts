@@ -111,7 +111,8 @@ t.test('the defaults of npm start are these', async t => {
 })
 
 t.test('every secret may come from a file', async t => {
-  const isSecret = /^JWT_SECRET|(ENCRYPTION|SIGNING|ACCESS|SECRET|API)_KEY|PUBLIC_KEYS|_DB_URL$/
+  const isSecret =
+    /^JWT_SECRET|OTLP_HEADERS$|(ENCRYPTION|SIGNING|ACCESS|SECRET|API)_KEY|PUBLIC_KEYS|_DB_URL$/
   const secrets = entries.map(({ name }) => name).filter(name => isSecret.test(name))
   t.ok(secrets.length > 10, 'they are found')
   for (const name of secrets) t.ok((SECRET_NAMES as readonly string[]).includes(name), name)
@@ -121,7 +122,7 @@ t.test('an example shows the default of the first process, and holds no secret',
   for (const { name, example, readers } of entries) {
     const [first] = readers.values()
     if (first?.standard != null && name !== 'NODE_ENV') t.equal(example, first.standard, name)
-    if (/SECRET|KEY|PASSWORD|URL$/.test(name)) t.equal(example, '', name)
+    if (/SECRET|KEY|PASSWORD|URL$|OTLP_HEADERS$/.test(name)) t.equal(example, '', name)
   }
 })
 
@@ -170,7 +171,11 @@ function readReaders(text: string): Map<string, Reader> {
 function declaredIn(file: string): Map<string, Need> {
   const source = readSource(file)
   const isCommon = source.includes('...commonEnv')
-  const text = isCommon ? `${source}\n${readSource('registry/lib/env.ts')}` : source
+  const shared = [
+    isCommon ? readSource('registry/lib/env.ts') : '',
+    source.includes('...otelEnv') ? readSource('registry/lib/trace/otel-env.ts') : '',
+  ]
+  const text = [source, ...shared].join('\n')
   const declared = new Map<string, Need>()
   // A schema may run over several lines; the next name, or the end of the object, ends it.
   const pattern =

@@ -600,6 +600,15 @@ export const DASHBOARDS: readonly Dashboard[] = [
             queries: { '{{kind}}': `sum by (kind) (${rate('doorman_app_breaker_trips_total')})` },
           },
           {
+            title: 'Spans for the collector',
+            help: 'dropped: too many for the queue, keep fewer traces. failed: the collector refuses them or is away.',
+            unit: 'ops',
+            queries: {
+              'gateway {{outcome}}': `sum by (outcome) (${rate('doorman_spans_total')})`,
+              'app {{outcome}}': `sum by (outcome) (${rate('doorman_app_spans_total')})`,
+            },
+          },
+          {
             title: 'Master keys',
             help: 'By id and use. Two that encrypt: a rotation that has not reached every gateway.',
             unit: 'short',

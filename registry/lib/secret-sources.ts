@@ -19,6 +19,7 @@ export const SECRET_NAMES = [
   'ADMIN_API_KEY',
   'BUCKET_ACCESS_KEY',
   'BUCKET_SECRET_KEY',
+  'OTEL_EXPORTER_OTLP_HEADERS',
 ] as const
 
 /** Those that may also come from a command, NAME_COMMAND: a key management service that unwraps the key. */
