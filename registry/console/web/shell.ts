@@ -4,6 +4,7 @@ import { Notices, notify } from './lib/notice.ts'
 import { Link, type Place, usePlace } from './lib/route.ts'
 import { useHolder } from './lib/session.ts'
 import { AuditPage } from './pages/audit.ts'
+import { FleetPage } from './pages/fleet.ts'
 import { NoPage } from './pages/no-page.ts'
 import { TenantPage } from './pages/tenant.ts'
 import { TenantCreate } from './pages/tenant-create.ts'
@@ -17,8 +18,14 @@ const PAGES: readonly {
   readonly page: (place: Place) => View
 }[] = [
   { path: 'tenants', title: 'Tenants', page: tenantPages },
-  { path: 'audit', title: 'Audit', page: () => h(AuditPage, {}) },
+  { path: 'fleet', title: 'Fleet', page: only(FleetPage) },
+  { path: 'audit', title: 'Audit', page: only(AuditPage) },
 ]
+
+/** A page without others below it. */
+function only(page: () => View): (place: Place) => View {
+  return ({ parts }) => h(parts.length === 1 ? page : NoPage, {})
+}
 
 function tenantPages({ parts }: Place): View {
   const [, id, tab = '', more] = parts
