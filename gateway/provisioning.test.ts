@@ -177,6 +177,7 @@ t.test('a database host is tested before it is saved, and shows no password', as
 })
 
 t.test('a tenant is made while nobody waits, and is served when all of it is there', async t => {
+  await sql.query(`INSERT INTO plans (code, name) VALUES ('gold', 'Gold')`)
   const body = bodyOf('acme', { ...bucket, bucket_name: 'own-of-acme', plan: 'gold' })
   const headers = { 'idempotency-key': '"order-4711"', 'x-request-id': 'request-of-acme' }
   const accepted = await call('POST', '/tenants', { body, headers, key: operator })
@@ -226,6 +227,7 @@ t.test('what cannot be made is refused by the field, and leaves nothing', async 
     [bodyOf('bad', { provision: {} }), 400, /^provision.host: is required/],
     [bodyOf('bad', { provision: { host: 'main', admin: {} } }), 400, /^provision.admin.email: /],
     [bodyOf('bad', { db_name: 'No Good' }), 400, /^db_name: /],
+    [bodyOf('bad', { plan: 'none-such' }), 400, /^plan: there is no such plan/],
     [bodyOf('bad', { db_password: 'marker-given' }), 400, /^db_password: no such field/],
     [bodyOf('bad', { bucket_prefix: 'bad/' }), 400, /^bucket_name: is required/],
     [
