@@ -1,4 +1,4 @@
-import { readdir, readFile, rename, stat, unlink } from 'node:fs/promises'
+import { open, readdir, readFile, rename, unlink } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { Fault } from '../../registry/lib/errors.ts'
@@ -20,6 +20,8 @@ export interface AdoptOptions {
 const QUIET_MS = 300_000
 /** The same where its process had our own id, on our own host: a container that was started again. */
 const QUIET_SAME_PID_MS = 60_000
+/** A head is much shorter, whatever its host is called. */
+const HEAD_BYTES_MAX = 2048
 /** Larger is no journal of ours, see `UsageJournal`. */
 const JOURNAL_BYTES_MAX = 256 * 1024 * 1024
 
@@ -83,16 +85,33 @@ async function bringIn(
 
 async function readAbandoned(path: string): Promise<JournalFile | null | 'gone' | 'alive'> {
   try {
-    const { mtimeMs, size } = await stat(path)
+    const { first, mtimeMs, size } = await readStart(path)
     if (size > JOURNAL_BYTES_MAX) return null
-    const file = readJournal(await readFile(path, 'utf8'))
     const quietMs = Date.now() - mtimeMs
     // Its head may be on its way.
-    if (file === null) return quietMs > QUIET_MS ? null : 'alive'
-    return isAlive(file.head, quietMs) ? 'alive' : file
+    if (first === null) return quietMs > QUIET_MS ? null : 'alive'
+    if (isAlive(first.head, quietMs)) return 'alive'
+    return readJournal(await readFile(path, 'utf8'))
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 'gone'
     throw error
+  }
+}
+
+/** Of processes that live, and most do, nothing but the head is read: the rest may be megabytes, every 10 s. */
+async function readStart(path: string) {
+  const file = await open(path)
+  try {
+    const { mtimeMs, size } = await file.stat()
+    const { buffer, bytesRead } = await file.read(
+      Buffer.alloc(HEAD_BYTES_MAX),
+      0,
+      HEAD_BYTES_MAX,
+      0,
+    )
+    return { first: readJournal(buffer.toString('utf8', 0, bytesRead)), mtimeMs, size }
+  } finally {
+    await file.close()
   }
 }
 
