@@ -44,6 +44,10 @@ interface Own {
 
 /** From one turn to the next where something waits for it. */
 const SOON_MS = 250
+/** Of a larger fleet turns are as many together as of so many processes: they go one after the other. */
+const SOON_PROCESSES = 8
+/** What is wanted moves all the time: a part is not given up for so little of it. */
+const KEEP = 0.03
 /** Turns in a row that are hurried because too little was granted; then the heartbeat is soon enough. */
 const HURRIES_MAX = 12
 /** A tenant that is asked of for more than this share of its part gets a part by demand. */
@@ -163,7 +167,8 @@ export class Shares {
 
   #takeTurnSoon(): void {
     if (this.#timer === null || this.#soon !== null || this.#isClosed) return
-    const waitMs = Math.max(0, this.#lastMs + SOON_MS - performance.now())
+    const soonMs = SOON_MS * Math.max(1, this.#live / SOON_PROCESSES)
+    const waitMs = Math.max(0, this.#lastMs + soonMs - performance.now())
     this.#soon = setTimeout(() => {
       this.#soon = null
       this.#takeTurnQuietly()
@@ -177,11 +182,11 @@ export class Shares {
     for (const own of this.#own.values()) {
       if (wishes.length === WISHES_MAX) break
       const wanted = this.#wanted(own)
-      const { share: even } = this.#even
-      if (own.share > (wanted ?? even)) this.#use(own, wanted ?? even)
+      const target = this.#target(own, wanted)
+      if (own.share > target) this.#use(own, target)
       const wish = {
         ...{ t: own.tenant, k: own.kind, d: own.demand },
-        ...{ u: Math.max(own.share, own.held), w: wanted },
+        ...{ u: Math.max(own.share, own.held), w: wanted === null ? null : target },
       }
       wishes.push({ own, wish })
     }
@@ -215,6 +220,12 @@ export class Shares {
     for (const row of others) if (row.at !== this.#at) demands[row.at] = row.demand
     if (demands.every(one => one <= CALM / this.#live)) return null
     return divide(demands)[this.#at] as number
+  }
+
+  /** @param wanted null: the even part */
+  #target({ share }: Own, wanted: number | null): number {
+    if (wanted === null) return this.#even.share
+    return wanted < share && share - wanted < KEEP * share ? share : wanted
   }
 
   #takeEven({ grant, live, at, base }: ShareGrants): boolean {
@@ -265,9 +276,9 @@ export class Shares {
         own.ahead = ahead
         this.#options.onChange(own.tenant)
       }
-      const wanted = this.#wanted(own) ?? this.#even.share
-      if (wanted >= own.share - 1e-3) continue
-      this.#use(own, wanted)
+      const target = this.#target(own, this.#wanted(own))
+      if (target >= own.share) continue
+      this.#use(own, target)
       mustLower = true
     }
     return mustLower

@@ -177,7 +177,7 @@ BEGIN
       END IF;
     ELSE
       got := least(wish.w, greatest(wish.u, 1 - rest));
-      is_short := is_short OR got < wish.w - 0.005;
+      is_short := is_short OR got < 0.95 * wish.w;
     END IF;
     INSERT INTO admission_shares AS present_row (tenant_id, kind, instance, share, demand)
       VALUES (wish.t, wish.k, me, greatest(wish.u, got), wish.d)
