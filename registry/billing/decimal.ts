@@ -2,8 +2,8 @@
 const SCALE_DIGITS = 6
 export const SCALE = 10n ** BigInt(SCALE_DIGITS)
 
-/** Up to 15 digits, and 6 behind the point; no sign, no exponent. */
-export const DECIMAL = /^\d{1,15}(?:\.\d{1,6})?$/
+/** Up to 18 digits, a month's bytes among them, and 6 behind the point; no sign, no exponent. */
+export const DECIMAL = /^\d{1,18}(?:\.\d{1,6})?$/
 
 /** A decimal as whole millionths, exactly. @throws Error where it is none */
 export function parseDecimal(text: string): bigint {

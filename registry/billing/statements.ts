@@ -133,7 +133,7 @@ export async function freezeMonth(
   for (const id of ids) {
     try {
       const isFrozen = await deps.store.transaction(client =>
-        freezeOne(client, actor, id, month, nowMs),
+        freezeOne(client, actor, id, month, nowMs).catch(asFault),
       )
       counts[isFrozen ? 'frozen' : 'empty']++
     } catch (error) {
@@ -294,6 +294,15 @@ function readStatement(row: TenantRow): Statement {
     frozen_by: String(row.frozen_by),
     frozen_at: (row.frozen_at as Date).toISOString(),
   }
+}
+
+/**
+ * What cannot be worked out, such as a count below 0 that somebody wrote by hand, is that tenant's own: it must not look like
+ * a Registry that is down, at which the whole run ends.
+ */
+function asFault(error: unknown): never {
+  const isOurs = error instanceof Error && !(error instanceof Fault) && !('code' in error)
+  throw isOurs ? conflict(`cannot be worked out: ${error.message}`) : error
 }
 
 function conflict(reason: string): Fault {
