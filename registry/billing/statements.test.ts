@@ -217,6 +217,25 @@ t.test('prices are those of the plan and month; who has none is told and stops n
   t.equal((await listPrices(deps)).length, 3)
 })
 
+t.test('a count that makes no sense is told, and stops nobody', async t => {
+  const odd = await makeTenant('odd')
+  const vast = await makeTenant('vast')
+  const insert = `INSERT INTO customer_usage_daily (tenant_id, date, api_requests, bytes_out)
+    VALUES ($1, '2025-06-01', $2, $3)`
+  await sql.query(insert, [odd, -5, 0])
+  await sql.query(insert, [vast, 0, '900000000000000000'])
+  const tiers = [{ price: '1' }]
+  const lines = [
+    { metric: 'api_requests', tiers },
+    { metric: 'bytes_out', per: '1000000000', tiers },
+  ]
+  await setPrices(deps, owner, listOf({ from_month: '2025-06', prices: { lines } }))
+  const { failed } = await freezeAll('2025-06', after(12))
+  t.match(failed, [{ tenant_id: odd, problem: /^cannot be worked out: not a decimal$/ }])
+  t.equal((await statementOf(deps, vast, '2025-06')).total_minor, 900_000_000)
+  await sql.query('DELETE FROM customer_usage_daily WHERE tenant_id = $1', [odd])
+})
+
 t.test(
   'a tenant that is deleted is billed for its last days, one that was never active is not',
   async t => {
