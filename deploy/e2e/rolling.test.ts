@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { Agent, type IncomingMessage, request } from 'node:http'
-import t, { type Test } from 'tap'
+import { type IncomingMessage, request } from 'node:http'
+import t from 'tap'
 import { WebSocket } from 'ws'
 import { until } from '../../gateway/test-kit.ts'
+import { again, exitOf, makeSender, startBalancer } from './balancer.ts'
 import { call } from './call.ts'
 import { startLoad } from './load.ts'
 import { type Binary, startWorld, type WorldTenant } from './test-kit.ts'
@@ -24,7 +25,7 @@ const gateways = [world.gateway, await world.startGateway()] as [Binary, Binary]
 const apps = [...world.apps]
 
 t.test('a rolling restart of all gateways and apps under load loses no request', async t => {
-  const balancer = startBalancer()
+  const balancer = startBalancer(gateways, HEALTH_MS / 2)
   t.teardown(balancer.stop)
   const run = randomUUID()
   const made = new Map<WorldTenant, string[]>([
@@ -105,112 +106,6 @@ t.test('an app and a gateway that leave close WebSockets with 1001, and end stre
     else await until(async () => (await gaugeOf(app, 'doorman_app_streams{kind="ws"}')) === 0, 2000)
   }
 })
-
-/** Sends new connections to the gateways that say they are ready, as any balancer does. */
-function startBalancer() {
-  let ready: readonly Binary[] = gateways
-  let turn = 0
-  let isStopped = false
-  const look = async () => {
-    while (!isStopped) {
-      const answers = await Promise.all(
-        gateways.map(({ adminOrigin }) =>
-          call(adminOrigin, '/readyz', { timeoutMs: 1000 }).catch(() => null),
-        ),
-      )
-      ready = gateways.filter((_, i) => answers[i]?.status === 200)
-      await new Promise(resolve => setTimeout(resolve, HEALTH_MS / 2))
-    }
-  }
-  const looking = look()
-  return {
-    /** @param refused the one that has just refused a connection */
-    next(refused: string | null): string {
-      turn++
-      const origins = ready.map(({ origin }) => origin).filter(origin => origin !== refused)
-      return origins[turn % origins.length] ?? gateways[turn % 2]?.origin ?? ''
-    },
-    stop() {
-      isStopped = true
-      return looking
-    },
-  }
-}
-
-/** A client that keeps its connection for some requests, and tries again only where it was refused. */
-function makeSender(next: (refused: string | null) => string) {
-  let agent = new Agent({ keepAlive: true, maxSockets: 1 })
-  let origin = next(null)
-  let left = 25
-  const attempt = (method: string, path: string, token: string, body: string | undefined) =>
-    new Promise<{ status: number; text: string }>((resolve, reject) => {
-      const req = request(`${origin}${path}`, {
-        method,
-        agent,
-        signal: AbortSignal.timeout(15_000),
-        headers: {
-          authorization: `Bearer ${token}`,
-          ...(body !== undefined && {
-            'content-type': 'application/json',
-            'content-length': Buffer.byteLength(body),
-          }),
-        },
-      })
-      req.on('error', reject)
-      req.on('response', async res => {
-        try {
-          let text = ''
-          for await (const chunk of res.setEncoding('utf8')) text += chunk
-          if (res.headers.connection === 'close') origin = next(null)
-          resolve({ status: res.statusCode ?? 0, text })
-        } catch (error) {
-          reject(error)
-        }
-      })
-      req.end(body)
-    })
-  return async (method: string, path: string, token: string, json?: unknown) => {
-    const body = json === undefined ? undefined : JSON.stringify(json)
-    if (left-- === 0) {
-      agent.destroy()
-      agent = new Agent({ keepAlive: true, maxSockets: 1 })
-      origin = next(null)
-      left = 25
-    }
-    const deadline = Date.now() + 5000
-    for (;;) {
-      try {
-        return await attempt(method, path, token, body)
-      } catch (error) {
-        const isRefused = (error as NodeJS.ErrnoException).code === 'ECONNREFUSED'
-        if (!isRefused || Date.now() > deadline) throw error
-        origin = next(origin)
-      }
-    }
-  }
-}
-
-/** SIGTERM; how long the process took to end in order. */
-async function exitOf(binary: Binary, t: Test): Promise<number> {
-  const startedAt = performance.now()
-  process.kill(binary.pid, 'SIGTERM')
-  t.match(await binary.exited, 'exit code 0')
-  const tookMs = performance.now() - startedAt
-  t.comment(`${Math.round(tookMs)} ms`)
-  return tookMs
-}
-
-/** On the same port: another process may hold it for the moment of one connect of its own. */
-async function again(start: (port: string) => Promise<Binary>, { port }: Binary): Promise<Binary> {
-  const deadline = Date.now() + 5000
-  for (;;) {
-    try {
-      return await start(String(port))
-    } catch (error) {
-      if (Date.now() > deadline) throw error
-    }
-  }
-}
 
 async function openEvents(origin: string, token: string) {
   const req = request(`${origin}/api/events`, {

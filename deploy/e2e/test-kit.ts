@@ -69,8 +69,9 @@ export interface World {
   registrySql(text: string, values?: readonly unknown[]): Promise<Row[]>
   cli(args: readonly string[], input?: string): Promise<Finished>
   migrateTenants(): Promise<Finished>
-  startGateway(env?: NodeJS.ProcessEnv): Promise<Binary>
-  startApp(env?: NodeJS.ProcessEnv): Promise<Binary>
+  /** @param root of another version's checkout; default: this one */
+  startGateway(env?: NodeJS.ProcessEnv, root?: string): Promise<Binary>
+  startApp(env?: NodeJS.ProcessEnv, root?: string): Promise<Binary>
   /** All secrets of this world, and all that its processes wrote and answered. */
   readonly leaks: LeakWatch
   /**
@@ -172,8 +173,8 @@ async function build(
     })
     return binary
   }
-  const startApp = (env: NodeJS.ProcessEnv = {}) =>
-    launch('app', 'app/main.ts', {
+  const startApp = (env: NodeJS.ProcessEnv = {}, root = ROOT) =>
+    launch('app', join(root, 'app/main.ts'), {
       ...base,
       ...secrets,
       TENANT_CONTEXT_PUBLIC_KEYS: publicKeys(keys),
@@ -217,8 +218,8 @@ async function build(
     })
   }
   const origins = apps.map(({ origin }, i) => (i === 0 && recorder ? recorder.origin : origin))
-  const startGateway = async (env: NodeJS.ProcessEnv = {}) => {
-    const gateway = await launch('gateway', 'gateway/main.ts', {
+  const startGateway = async (env: NodeJS.ProcessEnv = {}, root = ROOT) => {
+    const gateway = await launch('gateway', join(root, 'gateway/main.ts'), {
       ...base,
       ...secrets,
       TENANT_REGISTRY_DB_URL: registryUrl,
@@ -356,7 +357,7 @@ async function startBinary(
   })
   const running = startProcess({
     name,
-    script: join(ROOT, script),
+    script,
     env,
     onLine: line => hear(line),
   })
