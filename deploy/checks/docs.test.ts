@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { makeRouter, parseRoutes } from '../../gateway/route.ts'
 import { ERRORS, type ErrorCode, errorSpec } from '../../registry/lib/errors.ts'
 import { demoTenants } from '../local/demo-tenants.ts'
 import type { Keys } from '../local/keys.ts'
@@ -9,13 +10,33 @@ import {
   anchorsOf,
   CODE_FOLDERS,
   DOCS,
+  isTestFile,
   linksOf,
   ROOT,
   readSource,
+  sourceFiles,
   testNamesOf,
   withoutFences,
 } from './sources.ts'
 
+/** Constants in backquotes are as good as variables: they are looked for in the code. */
+const code = sourceFiles()
+  .filter(file => !isTestFile(file))
+  .map(readSource)
+  .join('\n')
+const sourcesOf = (folder: RegExp) =>
+  sourceFiles()
+    .filter(file => folder.test(file) && !isTestFile(file))
+    .map(readSource)
+    .join('\n')
+/** Where the words of each program are declared. */
+const SOURCE_OF = {
+  start: sourcesOf(/^deploy\/local\//),
+  'start:gateway': sourcesOf(/^gateway\/main\.ts$/),
+  bench: sourcesOf(/^bench\//),
+  tenant: sourcesOf(/^registry\/cli\//),
+  'db:tenant-migrate': sourcesOf(/^migrations\//),
+} as const
 const codes = Object.keys(ERRORS) as ErrorCode[]
 const manifest = JSON.parse(readSource('package.json')) as {
   scripts: Record<string, string>
@@ -84,8 +105,8 @@ t.test('every invariant has its number and at least one test', async t => {
 t.test('every path in the documents exists', async t => {
   const top = [...CODE_FOLDERS, '.ci'].join('|').replace('.', '\\.')
   const isPath = new RegExp(`^(?:(?:${top})/[\\w./-]*|[\\w.-]+\\.(?:md|json|jsonc))$`)
-  // Made by the benchmark, and not kept.
-  const made = /^bench\/(results|report\.html)/
+  // Made by the benchmark and for compose, and not kept.
+  const made = /^(bench\/(results|report\.html)|deploy\/compose\/secrets\/)/
   let seen = 0
   for (const doc of DOCS.filter(name => !name.startsWith('bench/'))) {
     for (const [, span = ''] of withoutFences(readSource(doc)).matchAll(/`([^`\n]+)`/g)) {
@@ -109,6 +130,66 @@ t.test('every npm verb in the documents exists', async t => {
   const listed = sectionOf('README.md', 'Verbs').matchAll(/^\| `npm (?:run )?([\w:-]+)/gm)
   const verbs = [...listed].map(([, verb]) => verb as string)
   t.strictSame(verbs.sort(), Object.keys(manifest.scripts).sort(), 'README lists all of them')
+})
+
+t.test('every command in the documents has its verbs, options and files', async t => {
+  let seen = 0
+  for (const doc of [...DOCS, '.env.example']) {
+    const text = readSource(doc)
+    for (const [command, program = '', words = ''] of text.matchAll(
+      /\bnpm (?:run (?:-s )?)?(start|bench|tenant|db:tenant-migrate|start:gateway) -- ([^`\n|)<;]*)/g,
+    )) {
+      const [verb = ''] = words.trim().split(/[\s,.]/)
+      const source = SOURCE_OF[program as keyof typeof SOURCE_OF]
+      if (program === 'tenant' && /^[a-z]/.test(verb)) {
+        seen += 1
+        t.match(source, new RegExp(`['\`]${verb}[ '\`]`), `${doc}: ${command}`)
+      }
+      for (const [, option = ''] of words.matchAll(/ --([a-z][a-z-]*)/g)) {
+        const isThere = new RegExp(`--${option}\\b|^ +'?${option}'?: \\{ type`, 'm').test(source)
+        t.ok(isThere, `${doc}: ${command}: --${option}`)
+      }
+    }
+    for (const [, file = ''] of text.matchAll(
+      /\b(?:node|npx tap(?: --\S+)?|-f|-k|sh) ([\w.-]+\/[\w./-]+)/g,
+    )) {
+      seen += 1
+      t.ok(existsSync(join(ROOT, file)), `${doc}: ${file}`)
+    }
+  }
+  t.ok(seen > 60, 'commands are found')
+})
+
+t.test('every variable in the guides and the runbook is one that is read', async t => {
+  const known = new Set(
+    [...readSource('.env.example').matchAll(/^#?([A-Z][A-Z0-9_]*)=/gm)].map(([, name]) => name),
+  )
+  const ofOthers = /^(NODE_IMAGE|NODE_OPTIONS|NODE_EXTRA_CA_CERTS|DOORMAN_[A-Z_]+)$/
+  let seen = 0
+  for (const doc of DOCS.filter(name => /^(docs|deploy)\//.test(name))) {
+    for (const [, name = ''] of readSource(doc).matchAll(
+      /`([A-Z][A-Z0-9]*_[A-Z0-9_]*)(?:=[^`]*)?`/g,
+    )) {
+      if (name in ERRORS || ofOthers.test(name) || name.endsWith('_')) continue
+      seen += 1
+      const constant = new RegExp(`\\b${name}\\b`)
+      const isThere =
+        known.has(name) || known.has(name.replace(/_FILE$/, '')) || constant.test(code)
+      t.ok(isThere, `${doc}: ${name}`)
+    }
+  }
+  t.ok(seen > 60, 'variables are found')
+})
+
+t.test('the routes that a guide shows are routes that the gateway takes', async t => {
+  const blocks = readSource('docs/existing-api.md').matchAll(/^```json\n([\s\S]*?)^```/gm)
+  const tables = [...blocks].map(([, json = '']) => parseRoutes(json))
+  t.equal(tables.length, 1)
+  const find = makeRouter(tables[0] ?? [])
+  t.equal(find('POST', '/v1/sessions')?.credential, 'login')
+  t.equal(find('DELETE', '/v1/sessions')?.revokes, true)
+  t.equal(find('GET', '/v1/anything/else')?.credential, 'access_token')
+  t.equal(find('GET', '/elsewhere'), null)
 })
 
 t.test('the lines to paste in README are those that npm start prints', async t => {

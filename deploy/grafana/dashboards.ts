@@ -377,6 +377,32 @@ export const DASHBOARDS: readonly Dashboard[] = [
             queries: { '{{limit}}': `sum by (limit) (${rate('doorman_admission_refused_total')})` },
           },
           {
+            title: 'Waiting in line',
+            help: 'Requests that wait for a connection to a replica, tenants taking turns, and how that ended. late and full are UPSTREAM_BUSY.',
+            unit: 'short',
+            queries: {
+              waiting: 'sum(doorman_requests_queued)',
+              '{{end}} in 5 min': 'sum by (end) (increase(doorman_queue_ends_total[5m]))',
+            },
+          },
+          {
+            title: 'Parts of the limits',
+            help: 'What each process uses of all limits (the sum is 1), and the number of limits that it uses another part of.',
+            unit: 'short',
+            queries: {
+              'part of {{instance}}': 'doorman_admission_share',
+              'by demand, {{instance}}': 'doorman_admission_shares_by_demand',
+            },
+          },
+          {
+            title: 'Exchanges of parts',
+            help: 'failed: the Registry cannot be asked, and the parts stay as they are.',
+            unit: 'ops',
+            queries: {
+              '{{outcome}}': `sum by (outcome) (${rate('doorman_admission_share_turns_total')})`,
+            },
+          },
+          {
             title: 'Quotas used up',
             help: 'Tenants that were found to have used up their month, in the last hour.',
             unit: 'short',

@@ -19,8 +19,15 @@ export interface Keys {
 export async function keepKeys(file: string): Promise<Keys> {
   const kept = await readJson<Keys>(file)
   if (kept !== null) return kept
+  const keys = makeKeys()
+  await writeJson(file, keys)
+  return keys
+}
+
+/** All of them, new. */
+export function makeKeys(): Keys {
   const secret = () => randomBytes(32).toString('base64url')
-  const keys: Keys = {
+  return {
     masterKey: randomBytes(32).toString('hex'),
     jwtAccess: secret(),
     jwtRefresh: secret(),
@@ -29,8 +36,6 @@ export async function keepKeys(file: string): Promise<Keys> {
     adminApiKey: secret(),
     seed: secret(),
   }
-  await writeJson(file, keys)
-  return keys
 }
 
 /** One password per purpose ("db:acme"): none has to be stored, and none tells another. */

@@ -61,6 +61,7 @@ t.test('every query reads metrics and labels that gateway or app really show', a
     shown.set(record, { type: 'gauge', labels })
   }
   t.ok(queries.size > 100, 'queries are found')
+  t.equal(autoscalerQueries().length, 2)
   for (const [place, expr] of queries) {
     const { problem, selectors } = readQuery(expr)
     t.equal(problem, null, `${place}: ${expr}`)
@@ -207,7 +208,11 @@ function isDeclared(metric: string, word: string): boolean {
   )
 }
 
-/** The custom metrics of the autoscalers, and what makes them. */
+/** The custom metrics that the autoscalers ask for. */
 function autoscalerQueries(): [string, string][] {
-  return []
+  const text = readSource('deploy/kubernetes/custom-metrics/kustomization.yaml')
+  return [...text.matchAll(/metric: \{ name: (\w+) \}/g)].map(([, name = '']) => [
+    `autoscaler of ${name}`,
+    name,
+  ])
 }
