@@ -280,7 +280,8 @@ export class Admission {
   /** By a limit of which other processes have a part. */
   #refuseShort(slot: Slot, kind: ShareKind): Fault {
     slot.asked.refused[kind]++
-    this.#options.onShort(slot.id, kind)
+    // Of a limit of 0 no process has a part.
+    if (maxOf(kind, slot.limits) > 0) this.#options.onShort(slot.id, kind)
     return this.#refuse(kind, slot.faultOf(kind))
   }
 

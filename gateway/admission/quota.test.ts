@@ -46,6 +46,7 @@ t.test(
     await world.quotas.refresh()
     const refusal = world.quotas.refusal(world.slot)
     t.match(refusal, { code: 'QUOTA_EXCEEDED', retryAfterS: 10 }, 'until the month ends')
+    t.equal(world.quotas.refusal(world.slot), refusal, 'made once a second')
     world.isDown = true
     await world.quotas.refresh()
     t.ok(world.quotas.refusal(world.slot), 'with the Registry down it stands')

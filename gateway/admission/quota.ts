@@ -123,9 +123,12 @@ export class Quotas {
     this.#tell(slot, isQuotaHard)
     if (!isQuotaHard) return null
     const retryAfterS = this.#leftS()
+    const known = slot.quotaFault
+    if (known !== null && known.retryAfterS === retryAfterS) return known
     const fields = ['ratelimit-policy', this.policy(slot), 'ratelimit', this.state(slot)]
     const reason = `limit requests_per_month: ${requestsPerMonth}`
-    return new Fault('QUOTA_EXCEEDED', reason, { retryAfterS, fields })
+    slot.quotaFault = new Fault('QUOTA_EXCEEDED', reason, { retryAfterS, fields })
+    return slot.quotaFault
   }
 
   /** The month's item of RateLimit-Policy. */

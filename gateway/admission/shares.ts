@@ -117,7 +117,8 @@ export class Shares {
 
   /** A tenant was refused here that may have something left elsewhere. Cheap, and to be called at each refusal. */
   hurry(tenant: TenantId, kind: ShareKind): void {
-    if (this.#live === 1 || this.#soon !== null || this.#own.has(keyOf(tenant, kind))) return
+    if (this.#live === 1 || this.#soon !== null || this.#own.size >= WISHES_MAX) return
+    if (this.#own.has(keyOf(tenant, kind))) return
     this.#takeTurnSoon()
   }
 

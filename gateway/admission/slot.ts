@@ -37,6 +37,8 @@ export class Slot {
   readonly asked = new Asked()
   /** Requests of this month, as far as they are known. */
   used = 0
+  /** The refusal of this second by the month's quota. */
+  quotaFault: Fault | null = null
   #rateFault: Fault | null = null
   #inFlightFault: Fault | null = null
   #socketsFault: Fault | null = null
@@ -77,6 +79,7 @@ export class Slot {
       ? `"rate";q=${Math.floor(burst)};w=${Math.max(1, Math.ceil(burst / requestsPerS))}`
       : ''
     if (!Number.isFinite(requestsPerMonth)) this.used = 0
+    this.quotaFault = null
     this.#rateFault = null
     this.#inFlightFault = null
     this.#socketsFault = null

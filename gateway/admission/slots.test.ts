@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
+import type { ShareKind } from '../../registry/admission-shares.ts'
 import type { Tenant } from '../../registry/tenant.ts'
 import { silent } from '../../registry/test-kit.ts'
 import { type Exchange, makeExchange } from '../exchange.ts'
@@ -8,6 +9,7 @@ import { Quotas } from './quota.ts'
 
 function makeAdmission(slotsMax: number, share = 1) {
   const clock = { nowMs: 1000 }
+  const short: ShareKind[] = []
   const quotas = new Quotas({
     read: async () => ({ month: '', requests: new Map() }),
     slots: () => [],
@@ -17,10 +19,10 @@ function makeAdmission(slotsMax: number, share = 1) {
     ...{ isOn: true, quotas, standard: {}, slotsMax, now: () => clock.nowMs },
     planOf: () => undefined,
     partOf: () => ({ share, ahead: 0 }),
-    onShort: () => {},
+    onShort: (_: unknown, kind: ShareKind) => short.push(kind),
     onMalformed: () => {},
   })
-  return { admission, clock }
+  return { admission, clock, short }
 }
 
 function tenantWith(limits: object): Tenant {
@@ -106,3 +108,14 @@ t.test(
     t.throws(again, { code: 'TENANT_RATE_LIMITED', retryAfterS: 3 })
   },
 )
+
+t.test('a limit of 0 is nobody’s to divide', async t => {
+  const { admission, clock, short } = makeAdmission(100)
+  const tenant = tenantWith({ sockets: 0, in_flight: 1 })
+  const socket = { ...requestOf(tenant, clock.nowMs), upgrade: {} as never }
+  t.throws(() => admission.enter(socket), { code: 'TENANT_SOCKETS_LIMITED' })
+  t.strictSame(short, [])
+  admission.enter(requestOf(tenant, clock.nowMs))
+  t.throws(() => admission.enter(requestOf(tenant, clock.nowMs)), { code: /IN_FLIGHT/ })
+  t.strictSame(short, ['in_flight'])
+})
