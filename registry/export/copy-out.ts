@@ -18,9 +18,12 @@ export function copyOut(client: Client, statement: string, sink: Writable): Prom
     const onClose = () => fail(new Error('the file was closed while it was written'))
     const watchdog = setTimeout(() => fail(new Error('no byte was moved for a minute')), SILENCE_MS)
     let isOver = false
+    let held: Socket | null = null
     const end = () => {
       isOver = true
       clearTimeout(watchdog)
+      // The end may have come along with what filled the sink, which does not drain once it is ended.
+      held?.resume()
       sink.off('close', onClose)
     }
     const fail = (error: Error) => {
@@ -37,7 +40,10 @@ export function copyOut(client: Client, statement: string, sink: Writable): Prom
         // The parser uses its buffer again.
         if (sink.write(Buffer.from(chunk)) || socket.isPaused()) return
         socket.pause()
+        held = socket
         sink.once('drain', () => {
+          if (isOver) return
+          held = null
           watchdog.refresh()
           socket.resume()
         })
