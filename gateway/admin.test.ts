@@ -378,6 +378,7 @@ t.test('every answer is as the document says', async t => {
       body: { tenant_key: 'told', ...(await makeDatabase('db_told')), verify: false },
     },
     updateTenant: { body: { plan: 'gold' } },
+    testDetails: { body: await makeDatabase('db_details') },
     createPlan: { body: { code: 'told', limits: { requests_per_s: 5 } } },
     updatePlan: { body: { weight: 2 } },
     setPrices: {
