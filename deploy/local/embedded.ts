@@ -12,6 +12,7 @@ import { readJson, takeLock, writeJson } from './private-files.ts'
 import { type LocalS3, startS3 } from './s3.ts'
 import { seed } from './seed.ts'
 import { summary } from './summary.ts'
+import { startTraffic } from './traffic.ts'
 
 export interface EmbeddedOptions {
   readonly options: StartOptions
@@ -91,6 +92,10 @@ export async function startEmbedded(given: EmbeddedOptions): Promise<Running> {
     return { binaries, binaryPorts }
   })
   onStarted(() => binaries.stop())
+  if (options.hasTraffic) {
+    const origin = `http://127.0.0.1:${binaryPorts.gateway}`
+    onStarted(startTraffic({ origin, tenants }))
+  }
   print(summary({ ports: binaryPorts, tenants, dataDir, adminApiKey: keys.adminApiKey }))
   return { died: firstDeath(postgres, s3, binaries) }
 }

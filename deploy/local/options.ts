@@ -10,7 +10,8 @@ With TENANT_REGISTRY_DB_URL: the gateway and the app against that Registry, with
 as it is (see .env.example; NODE_ENV is production unless set; APP_PORT and APP_ADMIN_PORT are the
 app's PORT and ADMIN_PORT).
 
-  --tenants N      at least this many demo tenants: acme, globex, demo-003, … (default 2)
+  --tenants N      at least this many demo tenants: acme, globex, demo-003, … (default 2, with --traffic 8)
+  --traffic        users of the demo tenants that send some requests a second, for the console to show
   --data-dir DIR   instead of DOORMAN_DATA_DIR
   --free-ports     any free ports instead of 9090, 9091, 3000 and 3001
   --help           this text
@@ -19,6 +20,8 @@ app's PORT and ADMIN_PORT).
 export interface StartOptions {
   readonly isHelp: boolean
   readonly tenants: number
+  /** Demo users send requests. */
+  readonly hasTraffic: boolean
   readonly dataDir: string
   readonly isFreePorts: boolean
 }
@@ -31,19 +34,22 @@ export function readOptions(args: readonly string[], env: NodeJS.ProcessEnv): St
   const { values } = parseArgs({
     args: [...args],
     options: {
-      tenants: { type: 'string', default: '2' },
+      tenants: { type: 'string' },
+      traffic: { type: 'boolean', default: false },
       'data-dir': { type: 'string' },
       'free-ports': { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   })
-  const tenants = /^\d{1,4}$/.test(values.tenants) ? Number(values.tenants) : Number.NaN
+  const count = values.tenants ?? (values.traffic ? '8' : '2')
+  const tenants = /^\d{1,4}$/.test(count) ? Number(count) : Number.NaN
   if (!(tenants >= 2 && tenants <= TENANTS_MAX)) {
     throw new Error(`--tenants must be a number from 2 to ${TENANTS_MAX}`)
   }
   return {
     isHelp: values.help,
     tenants,
+    hasTraffic: values.traffic,
     dataDir: values['data-dir'] || env.DOORMAN_DATA_DIR || '.data',
     isFreePorts: values['free-ports'],
   }

@@ -125,7 +125,7 @@ t.test('npm start: what it prints works, and it stops and starts again cleanly',
   await chmod(home, 0o755)
   const dataDir = join(home, 'data')
 
-  const first = await start(dataDir, '--tenants', '3')
+  const first = await start(dataDir, '--tenants', '3', '--traffic')
   const commands = first.summary
     .split('\n')
     .map(line => line.trim())
@@ -147,10 +147,21 @@ t.test('npm start: what it prints works, and it stops and starts again cleanly',
   const internal = [...first.summary.matchAll(/http:\S+\/(?:metrics|readyz)/g)].map(([url]) => url)
   t.equal(internal.length, 2)
   for (const url of internal) t.equal((await fetch(url)).status, 200, url)
-  t.notMatch(first.summary, /console/i, 'nothing that is not there')
+  const [, console = ''] = /Console +(\S+)/.exec(first.summary) ?? []
+  const page = await fetch(console)
+  t.match(await page.text(), /<title>Doorman<\/title>/, 'the console')
   const [, admin = '', key = ''] = /Admin +(\S+)[\s\S]*?Admin key (\S+)/.exec(first.summary) ?? []
   const listed = await fetch(admin, { headers: { authorization: `Bearer ${key}` } })
-  t.match(await listed.json(), { status: true, result: { total: 3 } })
+  const { result } = (await listed.json()) as { result: { total: number; items: { id: string }[] } }
+  t.equal(result.total, 3)
+  const ids = result.items.map(({ id }) => id).join()
+  await until(15_000, 'traffic of each', async () => {
+    const pulse = await fetch(`${admin.replace(/tenants$/, 'pulse')}?ids=${ids}`, {
+      headers: { authorization: `Bearer ${key}` },
+    })
+    const { result } = (await pulse.json()) as { result: { items: { requests: number[] }[] } }
+    return result.items.every(({ requests }) => requests.some(count => count > 1))
+  })
   for (const tenant of ['acme', 'globex', 'demo-003']) {
     const headers = await login(first.api, tenant)
     const body = `of ${tenant}`

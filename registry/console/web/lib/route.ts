@@ -27,11 +27,17 @@ export function Router({ children }: { children: ComponentChildren }): View {
   return h(PlaceContext.Provider, { value: place, children })
 }
 
-/** @param to below /admin, with its query */
-export function go(to: string, { isReplaced = false } = {}): void {
+/**
+ * @param to below /admin, with its query
+ * @param state kept with this place in the browser's history
+ */
+export function go(
+  to: string,
+  { isReplaced = false, state = null }: { isReplaced?: boolean; state?: string | null } = {},
+): void {
   const url = `${BASE}${to}`
-  if (isReplaced) history.replaceState(null, '', url)
-  else history.pushState(null, '', url)
+  if (isReplaced) history.replaceState(state, '', url)
+  else history.pushState(state, '', url)
   dispatchEvent(new PopStateEvent('popstate'))
   if (!isReplaced) scrollTo(0, 0)
 }

@@ -19,6 +19,9 @@ const PULSE_STEP_S = '15'
 /** Typing rests for so long before the list is asked for. */
 const TYPING_MS = 250
 
+/** In the browser's history: the page before is the one before in the list. A link that was shared has none. */
+const BY_NEXT = 'next'
+
 const MODES = ['shared', 'dedicated'] as const
 const STATUSES = ['active', 'provisioning', 'maintenance', 'suspended', 'archived'] as const
 
@@ -58,11 +61,9 @@ export function TenantsPage(): View {
     const { data } = pulse
     return new Map(data?.items.map(item => [item.tenant_id, trafficOf(data, item)]) ?? [])
   }, [pulse.data])
-  const change = (next: Partial<Filter>, isReplaced = false) => {
+  const change: FilterProps['change'] = (next, how = {}) => {
     const { sort, ...rest } = { ...filter, cursor: '', ...next }
-    go(`/tenants${queryString({ ...rest, sort: sort === 'tenant_key' ? '' : sort })}`, {
-      isReplaced,
-    })
+    go(`/tenants${queryString({ ...rest, sort: sort === 'tenant_key' ? '' : sort })}`, how)
   }
   return html`
     ${h(PageHead, {
@@ -95,7 +96,7 @@ function countText(page: TenantPage | null, isLoading: boolean): string {
 
 interface FilterProps {
   readonly filter: Filter
-  readonly change: (next: Partial<Filter>, isReplaced?: boolean) => void
+  readonly change: (next: Partial<Filter>, how?: { isReplaced?: boolean; state?: string }) => void
 }
 
 function Filters({ filter, change }: FilterProps): View {
@@ -103,7 +104,7 @@ function Filters({ filter, change }: FilterProps): View {
   useEffect(() => setQ(filter.q), [filter.q])
   useEffect(() => {
     if (q === filter.q) return
-    const timer = setTimeout(() => change({ q }, true), TYPING_MS)
+    const timer = setTimeout(() => change({ q }, { isReplaced: true }), TYPING_MS)
     return () => clearTimeout(timer)
   }, [q])
   const select = (name: 'mode' | 'status', label: string, all: string, words: readonly string[]) =>
@@ -203,7 +204,7 @@ function Pages({ page, filter, change }: FilterProps & { page: TenantPage | null
   const { next_cursor: next } = page
   return html`<nav class="pages" aria-label="Pages of the list">
     <button type="button" disabled=${filter.cursor === ''} onClick=${() => change({ cursor: '' })}>First</button>
-    <button type="button" disabled=${filter.cursor === ''} onClick=${() => history.back()}>Previous</button>
-    <button type="button" disabled=${next === null} onClick=${() => change({ cursor: next ?? '' })}>Next</button>
+    <button type="button" disabled=${filter.cursor === '' || history.state !== BY_NEXT} onClick=${() => history.back()}>Previous</button>
+    <button type="button" disabled=${next === null} onClick=${() => change({ cursor: next ?? '' }, { state: BY_NEXT })}>Next</button>
   </nav>`
 }

@@ -1,4 +1,4 @@
-import { useEffect, useId, useRef, useState } from 'preact/hooks'
+import { useId, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { html, type View } from '../lib/html.ts'
 
 export interface MenuItem {
@@ -21,7 +21,7 @@ export function Menu({ label, text, items, isPlain = false }: MenuProps): View {
   const root = useRef<HTMLDivElement>(null)
   const id = useId()
   const buttons = () => [...(root.current?.querySelectorAll<HTMLElement>('[role=menuitem]') ?? [])]
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!isOpen) return
     buttons()[0]?.focus()
     const onElsewhere = (event: Event) => {
