@@ -3,6 +3,8 @@ import { makeLog } from '../registry/lib/log.ts'
 import { makeAccessLog } from './access-log.ts'
 import { type Exchange, makeExchange } from './exchange.ts'
 
+const NOW_MS = 1_000_000
+
 function logged(percent: number, exchanges: readonly Partial<Exchange>[], level = 'info') {
   const lines: Record<string, unknown>[] = []
   const log = makeLog('test', level, { write: line => void lines.push(JSON.parse(line)) })
@@ -22,6 +24,7 @@ function logged(percent: number, exchanges: readonly Partial<Exchange>[], level 
       Object.assign(exchange, { path: '/api/x', status: 200, ...over }),
       () => '192.0.2.1',
       1.23456,
+      NOW_MS,
     )
   }
   return lines
@@ -74,7 +77,7 @@ t.test('a claim can neither end a line nor hide or forge one', async t => {
     null,
   )
   const sub = 'a\r\n{"level":"fatal"}\u2028b\u2029c\u202ed\u009b31m\x7fe\u00e4\u{1f600}'
-  makeAccessLog(log, 100)(Object.assign(exchange, { principal: { sub } }), () => 'a', 1)
+  makeAccessLog(log, 100)(Object.assign(exchange, { principal: { sub } }), () => 'a', 1, NOW_MS)
   const [line = ''] = lines
   t.match(line, /^[^\n\r\u2028\u2029\u202e\x7f-\x9f]*\n$/)
   const { user, level } = JSON.parse(line)
@@ -97,3 +100,21 @@ t.test('a line tells where the time went, and which trace it belongs to', async 
   t.match(slow, { ...phases, identify_ms: 0.1, resolve_ms: 0.1, sign_ms: 0.05 })
   t.notMatch(Object.keys(refused ?? {}).join(), /trace_id|_ms/, 'nothing that was not reached')
 })
+
+t.test(
+  'of a tenant that is debugged every request is told in full, until the time is over',
+  async t => {
+    const tenantUntil = (debugUntilMs: number) =>
+      ({ id: 'id', key: 'acme', configVersion: 7, status: 'active', debugUntilMs }) as never
+    const head = { authorization: 'Bearer planted', cookie: 'planted' } as never
+    const request = { tenant: tenantUntil(NOW_MS + 1), head, rawHeaders: ['x', 'planted'] }
+    for (const level of ['info', 'warn']) {
+      const lines = logged(0, [request, request], level)
+      t.equal(lines.length, 2, level)
+      t.match(lines[0], { debug: true, tenant: 'acme', tenant_version: 7, status: 200 })
+      t.notMatch(JSON.stringify(lines), 'planted')
+    }
+    t.equal(logged(0, [{ tenant: tenantUntil(NOW_MS) }]).length, 0, 'it ends by itself')
+    t.equal(logged(0, [{ tenant: tenantUntil(0) }, { tenant: null }]).length, 0)
+  },
+)

@@ -19,13 +19,44 @@ export function makeAccessLog(base: Log, percent: number) {
     return true
   }
   /** @param addressOf called only where a line is written */
-  return (exchange: Exchange, addressOf: (exchange: Exchange) => string, tookMs: number): void => {
+  return (
+    exchange: Exchange,
+    addressOf: (exchange: Exchange) => string,
+    tookMs: number,
+    nowMs: number,
+  ): void => {
     const { errorCode } = exchange
     const isOurs = errorCode !== null && errorSpec(errorCode as ErrorCode).blame !== 'client'
     const level = isOurs ? 'warn' : 'info'
+    if (isDebugged(exchange, nowMs)) {
+      const line = lineOf(exchange, addressOf(exchange), tookMs)
+      // Somebody waits for it, whatever LOG_LEVEL leaves out.
+      const shown = log.isLevelEnabled(level) ? level : 'warn'
+      return log[shown]({ ...line, ...detailsOf(exchange) }, 'request')
+    }
     if (!log.isLevelEnabled(level)) return
     if (errorCode === null && exchange.status < 400 && !isSampled()) return
     log[level](lineOf(exchange, addressOf(exchange), tookMs), 'request')
+  }
+}
+
+/** An operator wants to see each request of its tenant for a while (registry/admin/debug.ts). */
+export function isDebugged({ tenant }: Exchange, nowMs: number): boolean {
+  return tenant !== null && tenant.debugUntilMs !== 0 && tenant.debugUntilMs > nowMs
+}
+
+/** What more a line says then: still no field, body, token or secret. */
+function detailsOf({ tenant, route, tokenIssuer, attempts, upgrade, traceFlags }: Exchange) {
+  return {
+    debug: true,
+    tenant_version: tenant?.configVersion,
+    tenant_status: tenant?.status,
+    plan: tenant?.plan ?? undefined,
+    credential: route?.credential,
+    token_issuer: tokenIssuer?.issuer,
+    attempts,
+    is_upgrade: upgrade !== null,
+    trace_flags: traceFlags,
   }
 }
 

@@ -379,6 +379,7 @@ t.test('every answer is as the document says', async t => {
     },
     updateTenant: { body: { plan: 'gold' } },
     testDetails: { body: await makeDatabase('db_details') },
+    startDebug: { body: { minutes: 1, reason: 'as told' } },
     createPlan: { body: { code: 'told', limits: { requests_per_s: 5 } } },
     updatePlan: { body: { weight: 2 } },
     setPrices: {

@@ -17,7 +17,7 @@ import { Membership } from '../registry/membership.ts'
 import { RegistryStore, type TenantChange } from '../registry/store.ts'
 import type { TenantQuery } from '../registry/tenant.ts'
 import { TenantWatch } from '../registry/watch.ts'
-import { makeAccessLog } from './access-log.ts'
+import { isDebugged, makeAccessLog } from './access-log.ts'
 import { openAdmission } from './admission/open-admission.ts'
 import { type GatewayConfig, tlsNamesOf } from './config.ts'
 import { makeCors } from './cors.ts'
@@ -365,8 +365,8 @@ export async function startGateway(
       metrics.observe(exchange, pulse.note(exchange, nowMs), tookMs, nowMs)
       if (spans !== null && exchange.isTraceKept) recordSpans(spans, exchange, addressOf, tookMs)
       if (exchange.errorCode === 'OVERLOADED' && !overload.isLineDue()) return
-      if (admission.isTooManyLines(exchange)) return
-      logExchange(exchange, addressOf, tookMs)
+      if (!isDebugged(exchange, nowMs) && admission.isTooManyLines(exchange)) return
+      logExchange(exchange, addressOf, tookMs, nowMs)
     },
   }
 

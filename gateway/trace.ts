@@ -50,9 +50,18 @@ export function beginTrace(
 
 /** Adds the fields of the trace to those of an attempt, which is a span of its own where the trace is kept. */
 export function addTraceFields(headers: string[], exchange: Exchange): void {
+  const { tenant } = exchange
+  if (tenant !== null && tenant.debugUntilMs !== 0) keepWhileDebugged(exchange, tenant.debugUntilMs)
   const { traceId, traceFlags, head } = exchange
   if (exchange.isTraceKept) exchange.upstreamSpanId = makeSpanId()
   const spanId = exchange.isTraceKept ? exchange.upstreamSpanId : exchange.spanId
   headers.push('traceparent', traceparentOf(traceId, spanId, traceFlags))
   if (head.tracestate !== null) headers.push('tracestate', head.tracestate)
+}
+
+/** The app follows the flag: it keeps its part of the trace as well. */
+function keepWhileDebugged(exchange: Exchange, untilMs: number): void {
+  if (untilMs <= Date.now()) return
+  exchange.isTraceKept = true
+  exchange.traceFlags |= SAMPLED
 }

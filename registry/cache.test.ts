@@ -31,6 +31,7 @@ function tenantOf(id: TenantId, key: string, version: number, over: Partial<Tena
     tokensValidAfterMs: null,
     tokenIssuer: null,
     schemaVersion: null,
+    debugUntilMs: 0,
     createdAt: at,
     updatedAt: at,
     ...over,

@@ -21,7 +21,13 @@ function sealedTenant(bucketKeys: boolean): Tenant {
       secretKeyEncrypted: bucketKeys ? seal('bucket_secret_key_encrypted', 'sk') : null,
     },
     ...{ configVersion: 1, appUrl: null, plan: null, limits: {}, tokensValidAfterMs: null },
-    ...{ tokenIssuer: null, schemaVersion: null, createdAt: new Date(0), updatedAt: new Date(0) },
+    ...{
+      tokenIssuer: null,
+      schemaVersion: null,
+      debugUntilMs: 0,
+      createdAt: new Date(0),
+      updatedAt: new Date(0),
+    },
   }
 }
 

@@ -18,7 +18,13 @@ const NOW = 1_800_000_000_000
 const tenant: Tenant = {
   ...newTenant(),
   ...{ configVersion: 7, appUrl: null, plan: null, limits: {}, tokensValidAfterMs: null },
-  ...{ tokenIssuer: null, schemaVersion: null, createdAt: new Date(0), updatedAt: new Date(0) },
+  ...{
+    tokenIssuer: null,
+    schemaVersion: null,
+    debugUntilMs: 0,
+    createdAt: new Date(0),
+    updatedAt: new Date(0),
+  },
 }
 const connections: TenantConnections = {
   db: { host: 'h', port: 5432, name: 'd', user: 'u', password: 'MARKER', ssl: null, pool_max: 3 },

@@ -16,7 +16,7 @@ export const TENANT_COLUMNS = `
   db_password_encrypted, db_ssl_mode, db_pool_max, bucket_provider, bucket_endpoint, bucket_region,
   bucket_name, bucket_prefix, bucket_access_key_encrypted, bucket_secret_key_encrypted, app_url,
   plan, limits, tokens_valid_after, schema_version, created_at, updated_at, token_issuer,
-  token_jwks_url, token_audience`
+  token_jwks_url, token_audience, debug_until`
 
 /** A row as node-postgres hands it over. */
 export type TenantRow = Readonly<Record<string, unknown>>
@@ -105,6 +105,7 @@ export function parseTenantRow(row: TenantRow): Tenant {
     tokensValidAfterMs:
       row.tokens_valid_after === null ? null : moment('tokens_valid_after').getTime(),
     schemaVersion: optional('schema_version'),
+    debugUntilMs: row.debug_until == null ? 0 : moment('debug_until').getTime(),
     createdAt: moment('created_at'),
     updatedAt: moment('updated_at'),
   }

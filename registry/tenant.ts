@@ -92,6 +92,8 @@ export interface Tenant {
   /** Tokens issued before it are refused ("sign everyone out"); milliseconds since the epoch. */
   readonly tokensValidAfterMs: number | null
   readonly schemaVersion: string | null
+  /** Until then each of its requests is logged; milliseconds since the epoch, 0: not asked for. */
+  readonly debugUntilMs: number
   readonly createdAt: Date
   readonly updatedAt: Date
 }

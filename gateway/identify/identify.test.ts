@@ -30,7 +30,7 @@ async function setUp() {
     tenant: {
       ...newTenant(),
       ...{ configVersion: 1, appUrl: null, plan: null, limits: {}, tokensValidAfterMs: null },
-      ...{ schemaVersion: null, createdAt: at, updatedAt: at },
+      ...{ schemaVersion: null, debugUntilMs: 0, createdAt: at, updatedAt: at },
       tokenIssuer: {
         issuer: parseIssuer('https://id.acme.example') as never,
         jwksUrl: provider.jwksUrl,

@@ -24,7 +24,7 @@ function tenantOf(issuer: string, jwksUrl: string, over: object = {}): Tenant {
   return {
     ...newTenant(),
     ...{ configVersion: 1, appUrl: null, plan: null, limits: {}, tokensValidAfterMs: null },
-    ...{ schemaVersion: null, createdAt: at, updatedAt: at },
+    ...{ schemaVersion: null, debugUntilMs: 0, createdAt: at, updatedAt: at },
     tokenIssuer: { issuer: parseIssuer(issuer) as never, jwksUrl, audience: 'of-tenant' },
     ...over,
   }

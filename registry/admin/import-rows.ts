@@ -24,7 +24,7 @@ export interface ReadRow {
 /** What the Registry gives a row by itself. */
 const IGNORED = [
   ...['created_at', 'updated_at', 'config_version', 'changed_xid', 'schema_version'],
-  ...['archived_at', 'status_reason'],
+  ...['archived_at', 'status_reason', 'debug_until'],
 ]
 const NUMBERS = ['db_port', 'db_pool_max']
 const moment = z.iso.datetime({ offset: true }).nullable()

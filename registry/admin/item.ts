@@ -32,6 +32,8 @@ export interface TenantItem {
   readonly token_audience: string | null
   readonly tokens_valid_after: string | null
   readonly schema_version: string | null
+  /** Until then each of its requests is logged; null: not so now. */
+  readonly debug_until: string | null
   readonly created_at: string | null
   readonly updated_at: string | null
   readonly archived_at: string | null
@@ -76,6 +78,7 @@ export function tenantItem(row: TenantRow): TenantItem {
     token_audience: text(row.token_audience),
     tokens_valid_after: moment(row.tokens_valid_after),
     schema_version: text(row.schema_version),
+    debug_until: comingMoment(row.debug_until),
     created_at: moment(row.created_at),
     updated_at: moment(row.updated_at),
     archived_at: moment(row.archived_at),
@@ -102,6 +105,11 @@ function text(value: unknown): string | null {
 
 function number(value: unknown): number | null {
   return value === null || value === undefined ? null : Number(value)
+}
+
+/** What has passed is over. */
+function comingMoment(value: unknown): string | null {
+  return value instanceof Date && value.getTime() > Date.now() ? moment(value) : null
 }
 
 function moment(value: unknown): string | null {

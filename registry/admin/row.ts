@@ -13,7 +13,7 @@ const SETTABLE = [
   ...['db_password_encrypted', 'db_ssl_mode', 'db_pool_max', 'bucket_provider', 'bucket_name'],
   ...['bucket_region', 'bucket_endpoint', 'bucket_prefix', 'bucket_access_key_encrypted'],
   ...['bucket_secret_key_encrypted', 'app_url', 'plan', 'limits', 'token_issuer'],
-  ...['token_jwks_url', 'token_audience', 'tokens_valid_after'],
+  ...['token_jwks_url', 'token_audience', 'tokens_valid_after', 'debug_until'],
 ] as const
 
 /** Values by column. */

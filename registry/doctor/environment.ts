@@ -111,6 +111,7 @@ const SAMPLE: Tenant = {
   tokenIssuer: null,
   tokensValidAfterMs: null,
   schemaVersion: null,
+  debugUntilMs: 0,
   createdAt: new Date(0),
   updatedAt: new Date(0),
 }

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { TENANT_STATUSES } from '../../tenant.ts'
+import { DEBUG_MINUTES_MAX } from '../debug.ts'
 import { reason } from '../fields.ts'
 import { SORT_ORDERS } from '../list.ts'
 
@@ -59,6 +60,14 @@ export const usageQuery = z.strictObject({ month, daily: oneOf(['true', 'false']
 
 /** Of what moves a tenant; the body may be left out. */
 export const reasonBody = z.strictObject({ reason: reason.default(null) }).default({ reason: null })
+
+export const debugBody = z.strictObject({
+  minutes: z
+    .int(`must be a whole number from 1 to ${DEBUG_MINUTES_MAX}`)
+    .min(1, `must be a whole number from 1 to ${DEBUG_MINUTES_MAX}`)
+    .max(DEBUG_MINUTES_MAX, `must be a whole number from 1 to ${DEBUG_MINUTES_MAX}`),
+  reason: reason.unwrap(),
+})
 
 export const removeBody = z
   .strictObject({

@@ -45,6 +45,7 @@ export const tenantResult = z.strictObject({
   token_audience: maybe,
   tokens_valid_after: time.nullable(),
   schema_version: maybe,
+  debug_until: time.nullable(),
   created_at: time.nullable(),
   updated_at: time.nullable(),
   archived_at: time.nullable(),

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { TenantStatus } from '../../tenant.ts'
 import { createTenant } from '../create.ts'
+import { endDebug, startDebug } from '../debug.ts'
 import { createInput, detailsProbeInput, patchInput, probeInput, wrongField } from '../fields.ts'
 import { getTenant, listTenants } from '../list.ts'
 import { patchTenant } from '../patch.ts'
@@ -15,7 +16,7 @@ import { usageOf } from '../usage.ts'
 import { type Operation, operation } from './operation.ts'
 import { provisioningPath } from './provisioning-operations.ts'
 import { acceptedResult } from './provisioning-results.ts'
-import { listQuery, reasonBody, removeBody, removeQuery, usageQuery } from './queries.ts'
+import { debugBody, listQuery, reasonBody, removeBody, removeQuery, usageQuery } from './queries.ts'
 import {
   connectionResult,
   removedResult,
@@ -152,6 +153,28 @@ export const TENANT_OPERATIONS: readonly Operation[] = [
     run: async ({ deps, actor, id, body, expected }) => ({
       message: 'All sessions are revoked.',
       result: await revokeTenantSessions(deps, actor, id, body.reason, expected),
+    }),
+  }),
+  operation({
+    ...{ name: 'startDebug', method: 'POST', path: '/tenants/:id/debug', scope: 'operate' },
+    summary:
+      'Log each of its requests with timings and reasons, and keep its traces, for some minutes',
+    body: debugBody,
+    result: tenantResult,
+    isVersioned: true,
+    run: async ({ deps, actor, id, body, expected }) => ({
+      message: 'Its requests are logged.',
+      result: await startDebug(deps, actor, id, body, expected),
+    }),
+  }),
+  operation({
+    ...{ name: 'endDebug', method: 'DELETE', path: '/tenants/:id/debug', scope: 'operate' },
+    summary: 'End that before its time',
+    result: tenantResult,
+    isVersioned: true,
+    run: async ({ deps, actor, id, expected }) => ({
+      message: 'Its requests are logged like all others.',
+      result: await endDebug(deps, actor, id, expected),
     }),
   }),
   operation({
