@@ -5,6 +5,9 @@ import { Link, type Place, usePlace } from './lib/route.ts'
 import { useHolder } from './lib/session.ts'
 import { AuditPage } from './pages/audit.ts'
 import { FleetPage } from './pages/fleet.ts'
+import { MigrationPlanPage } from './pages/migration-plan.ts'
+import { MigrationRunPage } from './pages/migration-run.ts'
+import { MigrationsPage } from './pages/migrations.ts'
 import { NoPage } from './pages/no-page.ts'
 import { TenantPage } from './pages/tenant.ts'
 import { TenantCreate } from './pages/tenant-create.ts'
@@ -19,12 +22,21 @@ const PAGES: readonly {
 }[] = [
   { path: 'tenants', title: 'Tenants', page: tenantPages },
   { path: 'fleet', title: 'Fleet', page: only(FleetPage) },
+  { path: 'migrations', title: 'Migrations', page: migrationPages },
   { path: 'audit', title: 'Audit', page: only(AuditPage) },
 ]
 
 /** A page without others below it. */
 function only(page: () => View): (place: Place) => View {
   return ({ parts }) => h(parts.length === 1 ? page : NoPage, {})
+}
+
+function migrationPages({ parts }: Place): View {
+  const [, what, id, more] = parts
+  if (what === undefined) return h(MigrationsPage, {})
+  if (what === 'plan' && id === undefined) return h(MigrationPlanPage, {})
+  if (what !== 'runs' || id === undefined || more !== undefined) return h(NoPage, {})
+  return h(MigrationRunPage, { key: id, id })
 }
 
 function tenantPages({ parts }: Place): View {

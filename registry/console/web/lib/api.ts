@@ -13,9 +13,13 @@ export interface CallOptions {
   readonly body?: unknown
   readonly ifMatch?: string | null
   readonly idempotencyKey?: string
+  /** Of a stream: what was seen of it last; empty: nothing. */
+  readonly lastEventId?: string
   readonly signal?: AbortSignal | undefined
   /** The page asks by itself: it keeps no session alive. */
   readonly isPoll?: boolean
+  /** How long it may take, where that is longer than usual. */
+  readonly answerMs?: number
 }
 
 /** A refusal in the API's words; `status` 0: there was no answer. */
@@ -58,7 +62,7 @@ export function whenSignedOut(listener: () => void): void {
 
 /** @param path below /api/admin @throws ApiError, or AbortError where `signal` says so */
 export async function call<T>(path: string, options: CallOptions = {}): Promise<Answer<T>> {
-  const response = await request(path, options)
+  const response = await request(path, options, options.answerMs ?? ANSWER_MS)
   const text = await response.text()
   const body = parse(text)
   if (!response.ok) throw refusal(response, body)
@@ -79,8 +83,16 @@ export async function stream(path: string, options: CallOptions = {}): Promise<R
 
 async function request(
   path: string,
-  { method = 'GET', body, ifMatch, idempotencyKey, signal, isPoll = false }: CallOptions,
-  answerMs: number | null = ANSWER_MS,
+  {
+    method = 'GET',
+    body,
+    ifMatch,
+    idempotencyKey,
+    lastEventId = '',
+    signal,
+    isPoll = false,
+  }: CallOptions,
+  answerMs: number | null,
 ): Promise<Response> {
   const signals = [
     ...(signal === undefined ? [] : [signal]),
@@ -98,6 +110,7 @@ async function request(
         ...(body !== undefined && { 'content-type': 'application/json' }),
         ...(ifMatch != null && { 'if-match': ifMatch }),
         ...(idempotencyKey !== undefined && { 'idempotency-key': idempotencyKey }),
+        ...(lastEventId !== '' && { 'last-event-id': lastEventId }),
       },
       ...(body !== undefined && { body: JSON.stringify(body) }),
     })
