@@ -156,6 +156,26 @@ t.test('a tenant is made from nothing, and its first user signs in', async t => 
   await opened.close()
 })
 
+t.test('a tenant that fails is named above the list, and its open breaker shows', async t => {
+  const { accessToken: token } = await world.login(acme)
+  const change = (db_port: number) =>
+    admin(`/tenants/${acme.id}`, { method: 'PATCH', json: { db_port, verify: false } })
+  t.equal((await change(1)).status, 200)
+  await until(async () => (await world.call('/api/projects', { token })).status === 503)
+  for (let i = 0; i < 5; i++) await world.call('/api/projects', { token })
+  const opened = await visit('/tenants')
+  const { page } = opened
+  await page.getByText('Failing in the last minute').waitFor()
+  t.match(await page.locator('.trouble').innerText(), /acme \d+% of/)
+  t.strictSame(await opened.checkAccess(), [])
+  await page.locator('.trouble').getByRole('link', { name: 'acme' }).click()
+  await page.getByRole('link', { name: 'Live' }).click()
+  await page.locator('.badge.bad').getByText('open').first().waitFor()
+  t.equal((await change(postgres.port)).status, 200)
+  t.strictSame(opened.troubles, [])
+  await opened.close()
+})
+
 t.test('an edit that somebody else overtook keeps what was typed and says what moved', async t => {
   const opened = await visit(`/tenants/${acme.id}/edit`)
   const { page } = opened

@@ -37,8 +37,11 @@ export function TenantMaking({
     if (result.state === 'done') onChanged()
     return result
   })
-  if (making.data === null)
-    return making.error === null ? null : h(Failure, { error: making.error })
+  if (making.data === null) {
+    // It was registered so, and nobody makes it.
+    if (making.error === null || making.error.status === 404) return null
+    return h(Failure, { error: making.error })
+  }
   const { state, step, steps, error: problem, action } = making.data
   const act = async (verb: 'retry' | 'undo') => {
     setError(null)

@@ -56,7 +56,7 @@ function TrafficCells({
     return html`<td class="traffic hint">${text}</td><td class="traffic"></td><td class="traffic mid"></td>`
   }
   const { now, perS, errors, p99Ms } = traffic
-  const tone = now.errorShare >= ERRORS_BAD ? 'bad' : now.errorShare >= ERRORS_WARN ? 'warn' : ''
+  const tone = toneOf(now.errorShare)
   const stale = isPulseLost ? ' stale' : ''
   const cell = (figure: string, name: string, spark: View) =>
     html`<td class=${`traffic ${name}${stale}`}><div class="figure"><span>${figure}</span>${spark}</div></td>`
@@ -69,4 +69,10 @@ function TrafficCells({
     )}
     ${cell(ms(now.p99Ms), 'mid', h(Sparkline, { values: p99Ms, floor: 50 }))}
   `
+}
+
+function toneOf(errorShare: number): 'bad' | 'warn' | 'none' | '' {
+  if (errorShare >= ERRORS_BAD) return 'bad'
+  if (errorShare >= ERRORS_WARN) return 'warn'
+  return errorShare === 0 ? 'none' : ''
 }

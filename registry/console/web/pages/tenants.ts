@@ -11,6 +11,7 @@ import { type Traffic, trafficOf } from '../lib/traffic.ts'
 import { Failure } from '../ui/failure.ts'
 import { PageHead } from '../ui/page-head.ts'
 import { TenantRow } from './tenant-row.ts'
+import { TenantsTrouble } from './tenants-trouble.ts'
 
 const PAGE_ROWS = 50
 const LIST_MS = 15_000
@@ -73,6 +74,7 @@ export function TenantsPage(): View {
         : null,
       children: html`<p class="hint" aria-live="polite">${countText(kept, list.isLoading)}</p>`,
     })}
+    ${h(TenantsTrouble, {})}
     ${h(Filters, { filter, change })}
     ${list.error === null ? null : h(Failure, { error: list.error, onRetry: list.reload })}
     ${h(Table, { page: kept, traffic, filter, change, isPulseLost: pulse.error !== null, onChanged: list.reload })}

@@ -20,7 +20,8 @@ export function Sparkline({
   floor = 0,
   label = '',
 }: SparklineProps): View {
-  const top = Math.max(floor, ...values.map(value => value ?? 0)) || 1
+  const most = Math.max(0, ...values.map(value => value ?? 0))
+  const top = Math.max(floor, most) || 1
   const step = WIDTH / Math.max(1, values.length - 1)
   const at = (value: number, i: number) =>
     `${round(i * step)},${round(HEIGHT - 1 - (value / top) * (HEIGHT - 2))}`
@@ -36,7 +37,7 @@ export function Sparkline({
     })
     .join('')
   const named = label === '' ? { 'aria-hidden': 'true' } : { role: 'img', 'aria-label': label }
-  return html`<svg class=${`spark ${tone}`} viewBox=${`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" ...${named}>
+  return html`<svg class=${most === 0 ? 'spark flat' : `spark ${tone}`} viewBox=${`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" ...${named}>
     <path class="area" d=${areas} />
     <path class="line" d=${lines} vector-effect="non-scaling-stroke" />
   </svg>`
