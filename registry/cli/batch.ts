@@ -1,11 +1,17 @@
-import type { Client } from 'pg'
 import { Fault } from '../lib/errors.ts'
 import type { PlacementOptions } from '../store.ts'
 import { createTenant, readInput, tenantInput } from './create.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import { readJsonLines } from './input.ts'
 import type { Session } from './session.ts'
-import { addUser, closeTenant, connectTenant, type UserInput, userInput } from './users.ts'
+import {
+  addUser,
+  closeTenant,
+  connectTenant,
+  type OpenTenant,
+  type UserInput,
+  userInput,
+} from './users.ts'
 
 type Say = (text: string) => void
 
@@ -29,25 +35,25 @@ export async function addUserBatch(
   input: NodeJS.ReadableStream,
   say: Say,
 ): Promise<ExitCode> {
-  let open: { key: string; client: Client } | null = null
-  const clientOf = async ({ key }: UserInput) => {
-    if (open?.key === key) return open.client
-    if (open !== null) await closeTenant(open.client)
+  let open: { key: string; tenant: OpenTenant } | null = null
+  const tenantOf = async ({ key }: UserInput) => {
+    if (open?.key === key) return open.tenant
+    if (open !== null) await closeTenant(open.tenant.client)
     open = null
-    open = { key, client: await connectTenant(session, key) }
-    return open.client
+    open = { key, tenant: await connectTenant(session, key) }
+    return open.tenant
   }
   try {
     return await eachLine(input, say, async value => {
       const user = readInput(userInput, value)
-      const id = await addUser(await clientOf(user), user)
+      const id = await addUser(session, await tenantOf(user), user)
       return id === null
         ? `exists  ${user.key} ${user.email}`
         : `created ${user.key} ${user.email} ${id}`
     })
   } finally {
-    const last = open as { client: Client } | null
-    if (last !== null) await closeTenant(last.client)
+    const last = open as { tenant: OpenTenant } | null
+    if (last !== null) await closeTenant(last.tenant.client)
   }
 }
 

@@ -1,3 +1,4 @@
+import { audited } from '../admin/audited.ts'
 import { revokeTenantSessions } from '../admin/sessions.ts'
 import { setTenantStatus } from '../admin/status.ts'
 import { Fault } from '../lib/errors.ts'
@@ -162,8 +163,10 @@ export async function revokeToken(
           id,
           (await readSecrets(['Token'], streams.input, streams.error))[0] as string,
         )
-  await session.store.revokeTokens([revocation])
   const until = new Date(revocation.expiresAtS * 1000).toISOString()
+  const details = { token_id: revocation.tokenId, until }
+  const entry = { action: 'tenant.revoke_token', tenantId: id, tenantKey: key, details }
+  await audited(session, entry, () => session.store.revokeTokens([revocation]))
   streams.output.write(`${key} refuses token ${revocation.tokenId} until ${until}\n`)
   return EXIT.ok
 }
@@ -251,14 +254,14 @@ export async function addOneUser(
   readInput(userInput, { ...plain, password: 'not yet read' })
   const [password] = await readSecrets(['Password'], streams.input, streams.error)
   const user = readInput(userInput, { ...plain, password })
-  const client = await connectTenant(session, key)
+  const open = await connectTenant(session, key)
   try {
-    const id = await addUser(client, user)
+    const id = await addUser(session, open, user)
     if (id === null) throw new CliFailure(EXIT.exists, `user ${user.email} exists already`)
     streams.output.write(`created ${user.email} ${id}\n`)
     return EXIT.ok
   } finally {
-    await closeTenant(client)
+    await closeTenant(open.client)
   }
 }
 

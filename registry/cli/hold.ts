@@ -1,3 +1,4 @@
+import { audited } from '../admin/audited.ts'
 import { awaitHold, nameOf } from '../await-hold.ts'
 import { HOLD_MS, HOLD_MS_MAX, placeHold, releaseHold } from '../holds.ts'
 import type { Streams } from './commands.ts'
@@ -21,7 +22,10 @@ export async function holdTenant(
   }
   const { store } = session
   const { id, key } = await findListed(session, name)
-  const hold = await placeHold(store, id, seconds * 1000, reason ?? null)
+  const entry = { action: 'tenant.hold', tenantId: id, tenantKey: key, reason: reason ?? null }
+  const hold = await audited(session, { ...entry, details: { seconds } }, () =>
+    placeHold(store, id, seconds * 1000, reason ?? null),
+  )
   try {
     const acks = await awaitHold(store, hold, seconds * 1000, new AbortController().signal)
     for (const ack of acks) output.write(`${nameOf(ack)} holds it\n`)
@@ -41,7 +45,13 @@ export async function releaseTenant(
   { output }: Streams,
 ): Promise<ExitCode> {
   const { id, key } = await findListed(session, name)
-  const wasHeld = await releaseHold(session.store, id, null)
+  const entry = { action: 'tenant.release', tenantId: id, tenantKey: key }
+  const wasHeld = await audited(
+    session,
+    entry,
+    () => releaseHold(session.store, id, null),
+    was => ({ was_held: was }),
+  )
   output.write(wasHeld ? `${key} is served again\n` : `${key} was not held\n`)
   return EXIT.ok
 }

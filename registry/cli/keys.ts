@@ -1,3 +1,4 @@
+import { audited } from '../admin/audited.ts'
 import { keyIdOf, SECRET_COLUMNS, type SecretColumn } from '../envelope.ts'
 import { checkOtherSecrets, rewrapOtherSecrets } from '../provision/secrets.ts'
 import { rewrapSecrets, whyUnopened } from '../rewrap.ts'
@@ -21,11 +22,18 @@ export async function rotateMasterKey(
   if (flags.retire !== undefined) return retire(session, flags.retire, streams)
   const { output, error } = streams
   const keyring = await session.keyring()
-  const { tenants, unopened, isComplete } = await rewrapSecrets({
-    store: session.store,
-    keyring,
-    onProgress: done => output.write(`${done} tenants so far\n`),
-  })
+  const entry = { action: 'master_key.rotate', details: { key_id: keyring.currentKeyId } }
+  const { tenants, unopened, isComplete } = await audited(
+    session,
+    entry,
+    () =>
+      rewrapSecrets({
+        store: session.store,
+        keyring,
+        onProgress: done => output.write(`${done} tenants so far\n`),
+      }),
+    done => ({ tenants: done.tenants, unopened: done.unopened.length }),
+  )
   for (const { tenantKey, column, reason } of unopened) {
     error.write(`doorman: ${tenantKey}: ${column}: ${reason}\n`)
   }
@@ -75,7 +83,13 @@ async function retire(session: Session, keyId: string, { output }: Streams): Pro
   if (keyId === currentKeyId) {
     throw new CliFailure(EXIT.usage, `${keyId} is the key that encrypts: put another first`)
   }
-  if (!(await session.store.retireKey(keyId))) {
+  const isRetired = await audited(
+    session,
+    { action: 'master_key.retire', details: { key_id: keyId } },
+    () => session.store.retireKey(keyId),
+    is => ({ is_retired: is }),
+  )
+  if (!isRetired) {
     const checks = await session.store.readKeyChecks()
     if (!checks.some(row => row.keyId === keyId)) {
       throw new CliFailure(EXIT.notFound, `there is no key ${keyId}`)

@@ -6,7 +6,7 @@ import type { BucketFlags, DbFlags, Streams } from './commands.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import type { HoldFlags } from './hold.ts'
 import type { IssuerFlags } from './issuer.ts'
-import { addDoctor, addLifecycleVerbs } from './lifecycle-verbs.ts'
+import { addAuditVerbs, addDoctor, addLifecycleVerbs } from './lifecycle-verbs.ts'
 import type { MoveFlags } from './move.ts'
 import type { HostFlags, ProvisionFlags } from './provision.ts'
 import type { Session } from './session.ts'
@@ -188,6 +188,7 @@ function makeProgram(streams: Streams, done: (code: ExitCode) => void): Command 
   status('archive', 'archived', 'end a tenant; after ARCHIVE_GRACE_DAYS it may be deleted')
   addLifecycleVerbs(program, act, streams)
   addUsageVerbs(program, act, streams)
+  addAuditVerbs(program, act, streams)
   addDoctor(program, act, streams, process.env)
 
   program
