@@ -106,7 +106,9 @@ function finish(
   const isUpgraded = request.raw.headers.upgrade !== undefined && !reply.raw.headersSent
   const statusCode = isUpgraded ? 101 : reply.raw.statusCode
   metrics.requests.inc({ method: request.method, route, status: String(statusCode) })
-  metrics.seconds.observe({ route }, ms / 1000)
+  const trace_id = admitted?.trace?.traceId
+  const exemplarLabels: { trace_id?: string } = trace_id === undefined ? {} : { trace_id }
+  metrics.seconds.observe({ labels: { route }, value: ms / 1000, exemplarLabels })
   if (fault !== null) metrics.faults.inc({ code: fault.code })
   if (fault?.tenantFault !== undefined) metrics.tenantFaults.inc({ reason: fault.tenantFault })
   admitted?.trace?.end(
@@ -117,7 +119,7 @@ function finish(
   )
   const line = {
     request_id: request.id,
-    trace_id: admitted?.trace?.traceId,
+    trace_id,
     tenant_id: admitted?.claims.tid,
     method: request.method,
     route,

@@ -7,7 +7,8 @@ import { countKitEvents } from './kit-metrics.ts'
 export interface AppMetrics {
   readonly registry: Registry
   readonly requests: Counter<'method' | 'route' | 'status'>
-  readonly seconds: Histogram<'route'>
+  /** `trace_id` is a label of exemplars alone, which share a type with those of the series. */
+  readonly seconds: Histogram<'route' | 'trace_id'>
   readonly faults: Counter<'code'>
   readonly streams: Gauge<'kind'>
   readonly tenantFaults: Counter<'reason'>
@@ -27,13 +28,18 @@ export function makeMetrics(): AppMetrics {
       labelNames: ['method', 'route', 'status'],
       registers,
     }),
-    seconds: new Histogram({
-      name: 'doorman_app_request_seconds',
-      help: 'From the request head to the last byte of the answer. If it rises: requests wait for connections (doorman_app_pool_wait_seconds), statements are slow, or the event loop is late (nodejs_eventloop_lag_p99_seconds).',
-      labelNames: ['route'],
-      buckets: [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
-      registers,
-    }),
+    seconds: shown(
+      registry,
+      new Histogram({
+        name: 'doorman_app_request_seconds',
+        help: 'From the request head to the last byte of the answer. If it rises: requests wait for connections (doorman_app_pool_wait_seconds), statements are slow, or the event loop is late (nodejs_eventloop_lag_p99_seconds).',
+        labelNames: ['route'],
+        buckets: [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+        enableExemplars: true,
+        // prom-client would refuse them: which format they are shown in is decided by each scrape.
+        registers: [],
+      }),
+    ),
     faults: new Counter({
       name: 'doorman_app_faults_total',
       help: 'Answers by code of the error table; the runbook has a heading per code.',
@@ -54,4 +60,9 @@ export function makeMetrics(): AppMetrics {
     }),
     kitEvents: countKitEvents(registers),
   }
+}
+
+function shown<M extends AppMetrics['seconds']>(registry: Registry, metric: M): M {
+  registry.registerMetric(metric)
+  return metric
 }

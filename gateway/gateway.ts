@@ -363,7 +363,8 @@ export async function startGateway(
       const nowMs = Date.now()
       metering.meter.finished(exchange, tookMs)
       metrics.observe(exchange, pulse.note(exchange, nowMs), tookMs, nowMs)
-      if (spans !== null && exchange.isTraceKept) recordSpans(spans, exchange, addressOf, tookMs)
+      if (spans !== null && (exchange.isTraceKept || isDebugged(exchange, nowMs)))
+        recordSpans(spans, exchange, addressOf, tookMs)
       if (exchange.errorCode === 'OVERLOADED' && !overload.isLineDue()) return
       if (!isDebugged(exchange, nowMs) && admission.isTooManyLines(exchange)) return
       logExchange(exchange, addressOf, tookMs, nowMs)

@@ -217,6 +217,11 @@ t.test('one trace from the client to the tenant’s database and bucket', async 
       const { text } = await call(adminOrigin, '/metrics')
       t.match(text, new RegExp(`^${prefix}_spans_total\\{outcome="exported"\\} [1-9]`, 'm'))
       t.match(text, new RegExp(`^${prefix}_spans_total\\{outcome="dropped"\\} 0$`, 'm'))
+      const headers = { accept: 'application/openmetrics-text;version=1.0.0' }
+      const open = (await call(adminOrigin, '/metrics', { headers })).text
+      const exemplar = `^${prefix}_request_seconds_bucket\\{.*\\} \\d+ # \\{trace_id="${traceId}"\\} `
+      t.match(open, new RegExp(exemplar, 'm'), 'the trace is beside the figure')
+      t.notMatch(text, 'trace_id', 'and not where there is no room for it')
     }
   })
 

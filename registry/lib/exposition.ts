@@ -30,7 +30,9 @@ export async function expose(figures: Figures, accept: string | undefined): Prom
     const metric = { ...shown, get: () => shown, reset() {} }
     registry.registerMetric(metric as unknown as Metric<string>)
   }
-  return { contentType: type, text: await registry.metrics() }
+  const text = await registry.metrics()
+  // prom-client spells it in its own way, which a strict reader of OpenMetrics refuses.
+  return { contentType: type, text: text.replace(/ Nan$/gm, ' NaN') }
 }
 
 /** There a counter's family goes without `_total`, which prom-client then puts behind each sample's name. */

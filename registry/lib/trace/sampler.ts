@@ -28,6 +28,9 @@ function rootOf(name: string, ratio: number): (traceId: string) => boolean {
   if (name === 'always_on') return () => true
   if (name === 'always_off') return () => false
   // By the bits that Level 2 says are random, so that whoever samples by the same id keeps the same traces.
-  const threshold = ratio * 2 ** 52
-  return traceId => Number.parseInt(traceId.slice(19), 16) < threshold
+  const threshold = Math.round(ratio * 2 ** 52)
+  if (threshold === 2 ** 52) return () => true
+  // As text: hex digits of one length and case are in the order of their numbers, and need not be read.
+  const hex = threshold.toString(16).padStart(13, '0')
+  return traceId => traceId.slice(19) < hex
 }
