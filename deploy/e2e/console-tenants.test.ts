@@ -230,6 +230,10 @@ t.test('a tenant is archived, and deleted once its key is typed', async t => {
   t.equal((await admin(`/tenants/${id}`)).status, 404)
   const json = { tenant_key: 'initech', email: 'admin@initech.example', password: DEMO_PASSWORD }
   t.equal((await world.call('/api/auth/login', { method: 'POST', json })).status, 401)
+  await page.getByRole('link', { name: 'Audit' }).click()
+  await page.getByPlaceholder('What').fill('tenant.delete')
+  await until(async () => (await page.locator('tbody tr').count()) === 1)
+  t.match(await page.locator('tbody tr').innerText(), /ADMIN_API_KEY\s+tenant\.delete\s+initech/)
   t.strictSame(opened.troubles, [])
   await opened.close()
 })

@@ -9,14 +9,15 @@ import { Badge } from '../ui/status.ts'
 
 const ROWS = 50
 
-/** Who did what, page after page below each other. @param path of the API */
-export function AuditTrail({
-  path,
-  isOfOneTenant,
-}: {
-  path: string
-  isOfOneTenant: boolean
-}): View {
+export interface AuditTrailProps {
+  /** Of the API. */
+  readonly path: string
+  readonly isOfOneTenant: boolean
+  readonly filter?: Readonly<Record<string, string>>
+}
+
+/** Who did what, page after page below each other. */
+export function AuditTrail({ path, isOfOneTenant, filter = {} }: AuditTrailProps): View {
   const [items, setItems] = useState<readonly AuditItem[]>([])
   const [next, setNext] = useState<string | null>('')
   const [error, setError] = useState<ApiError | null>(null)
@@ -25,9 +26,12 @@ export function AuditTrail({
     setIsBusy(true)
     setError(null)
     try {
-      const { result } = await call<AuditPage>(`${path}${queryString({ limit: ROWS, cursor })}`, {
-        signal,
-      })
+      const { result } = await call<AuditPage>(
+        `${path}${queryString({ ...filter, limit: ROWS, cursor })}`,
+        {
+          signal,
+        },
+      )
       setItems(now => (cursor === '' ? result.items : [...now, ...result.items]))
       setNext(result.next_cursor)
     } catch (failure) {
@@ -40,7 +44,7 @@ export function AuditTrail({
     const gone = new AbortController()
     load('', gone.signal)
     return () => gone.abort()
-  }, [path])
+  }, [path, JSON.stringify(filter)])
   const columns = isOfOneTenant ? 4 : 5
   return html`
     ${error === null ? null : h(Failure, { error, onRetry: () => void load(next ?? '') })}
