@@ -1,8 +1,18 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { parse } from 'yaml'
+import { readAppConfig } from '../../app/config.ts'
+import { readGatewayConfig } from '../../gateway/config.ts'
 import { SECRET_NAMES } from '../../registry/lib/secret-sources.ts'
 import { ROOT, readSource } from '../checks/sources.ts'
 import { parseDockerfile } from '../image/dockerfile.ts'
@@ -69,6 +79,25 @@ t.test('the variables of gateway, app and commands are those that they read', as
     }
   }
   t.notMatch(JSON.stringify(service('app')), /MASTER|SIGNING|REGISTRY|ADMIN_API/)
+})
+
+t.test('gateway and app take their environment, in production, without a warning', async t => {
+  const folder = mkdtempSync(join(tmpdir(), 'doorman-compose-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  for (const [name, value] of composeSecrets()) {
+    writeFileSync(join(folder, name.split('/').at(-1) ?? ''), value)
+  }
+  const envOf = (name: string) => ({
+    NODE_ENV: 'production',
+    ...Object.fromEntries(
+      Object.entries(service(name).environment ?? {}).map(([variable, value]) => [
+        variable,
+        value.replace('/run/secrets', folder),
+      ]),
+    ),
+  })
+  t.strictSame(readGatewayConfig(envOf('gateway')).warnings, [])
+  t.strictSame(readAppConfig(envOf('app')).warnings, [])
 })
 
 t.test('there are two gateways, three apps, and the stores take their connections', async t => {

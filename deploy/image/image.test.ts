@@ -1,7 +1,15 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -22,8 +30,6 @@ const images = {
   app: parseDockerfile(readSource('Dockerfile.app')),
 }
 const START_MS = 20_000
-/** The suite's own, outside of the image's folder, which nothing may write to. */
-const KEPT = childEnv().NODE_COMPILE_CACHE
 
 t.test('each image holds what its programs load, and neither tests nor the other side', async t => {
   for (const [name, image] of Object.entries(images)) {
@@ -85,12 +91,15 @@ async function replay(t: Test, name: 'gateway' | 'app'): Promise<void> {
   await Promise.all(image.warmed.map(warm))
   const loaded = new Set(image.warmed.flatMap(main => [...closureOf(main)]))
   t.ok(filesBelow(cache) > loaded.size, 'what they load is kept compiled')
-  rmSync(cache, { recursive: true })
+  // Out of the folder, which nothing may write to from here on.
+  const kept = `${root}-kept`
+  renameSync(cache, kept)
+  t.teardown(() => rmSync(kept, { recursive: true, force: true }))
   const before = filesBelow(root)
   const settings = {
     ...env,
     ...SETTINGS,
-    NODE_COMPILE_CACHE: KEPT,
+    NODE_COMPILE_CACHE: kept,
     HOST: '127.0.0.1',
     PORT: '0',
     ADMIN_PORT: '0',
@@ -106,7 +115,7 @@ async function replay(t: Test, name: 'gateway' | 'app'): Promise<void> {
   const check = (port: number, ...path: readonly string[]) =>
     run(process.execPath, [...image.healthcheck.slice(1), ...path], START_MS, {
       cwd: root,
-      env: { ...env, NODE_COMPILE_CACHE: KEPT, ADMIN_PORT: String(port) },
+      env: { ...env, NODE_COMPILE_CACHE: kept, ADMIN_PORT: String(port) },
     })
   t.equal((await check(ports.admin)).code, 0)
   t.equal((await check(ports.admin, '/readyz')).code, name === 'gateway' ? 1 : 0)

@@ -1,7 +1,10 @@
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import t from 'tap'
 import { parse } from 'yaml'
+import { readAppConfig } from '../../app/config.ts'
+import { readGatewayConfig } from '../../gateway/config.ts'
 import { SECRET_NAMES } from '../../registry/lib/secret-sources.ts'
 import { ROOT, readSource } from '../checks/sources.ts'
 import { parseDockerfile } from '../image/dockerfile.ts'
@@ -148,6 +151,45 @@ t.test(
       upstreams,
       `dns:http://doorman-app:${named('Service', 'doorman-app').spec.ports[0].port}`,
     )
+  },
+)
+
+t.test(
+  'gateway and app take the environment of their pods, in production, without a warning',
+  async t => {
+    const folder = mkdtempSync(join(tmpdir(), 'doorman-pods-'))
+    t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+    const made = new Map(doormanSecrets())
+    made.set('gateway/TENANT_REGISTRY_DB_URL', 'postgres://registry:none@registry.example/registry')
+    for (const [name, text] of made) {
+      mkdirSync(dirname(join(folder, name)), { recursive: true })
+      writeFileSync(join(folder, name), text)
+    }
+    const envOf = (name: string) => {
+      const [pod] = podsOf(named('Deployment', `doorman-${name}`))
+      const given: { name: string; value: string }[] = pod.containers[0].env
+      const literals = [
+        ...literalsOf('base', `doorman-${name}`),
+        ...literalsOf('overlays/production', `doorman-${name}`),
+      ]
+      return {
+        NODE_ENV: 'production',
+        ...Object.fromEntries(literals),
+        ...Object.fromEntries(
+          given.map(({ name: variable, value }) => [
+            variable,
+            value.replace('/run/secrets/doorman', join(folder, name)),
+          ]),
+        ),
+      }
+    }
+    const gateway = readGatewayConfig(envOf('gateway'))
+    t.strictSame(gateway.warnings, [])
+    t.equal(gateway.config.DRAIN_TIMEOUT_MS, 45_000)
+    const app = readAppConfig(envOf('app'))
+    t.strictSame(app.warnings, [])
+    t.equal(app.drainNoticeMs, 3000)
+    t.throws(() => readAppConfig({ ...envOf('app'), TENANT_CONTEXT_PUBLIC_KEYS_FILE: '' }))
   },
 )
 
