@@ -242,7 +242,7 @@ t.test('whatever fails before the switch, the tenant is where it was', async t =
       const release = () => releaseHold(store, tenant.id, null)
       await fails(t, during('switch', release), { message: /hold has ended/ })
       const edit = () =>
-        query(registry.url, `UPDATE tenants SET plan = 'x' WHERE id = '${tenant.id}'`)
+        query(registry.url, `UPDATE tenants SET name = 'x' WHERE id = '${tenant.id}'`)
       await fails(t, during('switch', edit), { message: /changed by someone else/ })
     },
   )

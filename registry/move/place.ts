@@ -14,6 +14,12 @@ const CONNECT_MS = 5_000
 /** An operator's machine that vanishes must not hold locks for longer than a hold may last. */
 const SESSION_IDLE_MS = 150_000
 
+/**
+ * For all that administrators do in a move: a server that hangs must not keep an operator for ever. To make a
+ * subscription waits for transactions of the old server that were open before it.
+ */
+export const ADMIN_STATEMENT_MS = 120_000
+
 /** One of the two databases, with a session in it. */
 export interface Place {
   readonly client: Client
@@ -23,16 +29,21 @@ export interface Place {
   close(): Promise<void>
 }
 
-/** @param what of whom the error speaks. @throws MoveRefused */
+/**
+ * @param what of whom the error speaks
+ * @param statementTimeoutMs 0: none, for statements that are as long as a table is large
+ * @throws MoveRefused
+ */
 export async function openPlace(
   what: string,
   target: PgTarget,
   addressPolicy: AddressPolicy | null,
+  statementTimeoutMs = 0,
 ): Promise<Place> {
   let client: Client
   try {
     client = await connectPg(target, {
-      ...{ connectTimeoutMs: CONNECT_MS, statementTimeoutMs: 0, addressPolicy },
+      ...{ connectTimeoutMs: CONNECT_MS, statementTimeoutMs, addressPolicy },
       applicationName: 'doorman-move',
     })
   } catch (error) {
@@ -72,7 +83,7 @@ export async function makePlace(
   wanted: { readonly database: string; readonly user: string },
   addressPolicy: AddressPolicy | null,
 ): Promise<MadePlace> {
-  const place = await openPlace('the target server', admin, addressPolicy)
+  const place = await openPlace('the target server', admin, addressPolicy, ADMIN_STATEMENT_MS)
   const { client } = place
   const [database, user] = [escapeIdentifier(wanted.database), escapeIdentifier(wanted.user)]
   const password = newPassword()
@@ -108,7 +119,7 @@ export async function makePlace(
   return {
     password,
     async unmake() {
-      const again = await openPlace('the target server', admin, addressPolicy)
+      const again = await openPlace('the target server', admin, addressPolicy, ADMIN_STATEMENT_MS)
       try {
         // Only its owner, or a member of it, drops a database.
         await again.client.query(`GRANT ${user} TO CURRENT_USER`)

@@ -4,7 +4,7 @@ import type { AddressPolicy } from '../lib/address.ts'
 import type { PgTarget } from '../lib/pg.ts'
 import { newPassword, scramVerifier } from '../lib/scram.ts'
 import type { TenantId } from '../tenant.ts'
-import { MoveRefused, openPlace, type Place } from './place.ts'
+import { ADMIN_STATEMENT_MS, MoveRefused, openPlace, type Place } from './place.ts'
 import type { Schema } from './schema.ts'
 
 /** Who makes and ends the replication: roles of more rights than the tenant's. */
@@ -79,9 +79,15 @@ export class Replication {
       'the tenant’s server, as administrator,',
       sourceAdmin,
       addressPolicy,
+      ADMIN_STATEMENT_MS,
     )
     try {
-      const to = await openPlace('the target server, as administrator,', targetAdmin, addressPolicy)
+      const to = await openPlace(
+        'the target server, as administrator,',
+        targetAdmin,
+        addressPolicy,
+        ADMIN_STATEMENT_MS,
+      )
       return new Replication(options, from, to)
     } catch (error) {
       await from.close()
@@ -192,9 +198,19 @@ export class Replication {
   async abandon(): Promise<void> {
     const { source, sourceAdmin, targetAdmin, addressPolicy } = this.#options
     await this.close()
-    const admin = await openPlace('the tenant’s server', sourceAdmin, addressPolicy)
+    const admin = await openPlace(
+      'the tenant’s server',
+      sourceAdmin,
+      addressPolicy,
+      ADMIN_STATEMENT_MS,
+    )
     try {
-      const owner = await openPlace('the tenant’s database', source.target, addressPolicy)
+      const owner = await openPlace(
+        'the tenant’s database',
+        source.target,
+        addressPolicy,
+        ADMIN_STATEMENT_MS,
+      )
       try {
         // The other end first: it would only connect anew.
         await dropSubscription(targetAdmin, this.#name, addressPolicy)
@@ -292,7 +308,7 @@ export async function dropLeftPlace(
   addressPolicy: AddressPolicy | null,
 ): Promise<boolean> {
   const name = replicationName(tenantId)
-  const place = await openPlace('the target server', admin, addressPolicy)
+  const place = await openPlace('the target server', admin, addressPolicy, ADMIN_STATEMENT_MS)
   try {
     const { rows } = await place.client.query(
       `SELECT FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
@@ -324,7 +340,7 @@ async function dropSubscription(
   addressPolicy: AddressPolicy | null,
 ): Promise<boolean> {
   const quoted = escapeIdentifier(name)
-  const place = await openPlace('the target server', admin, addressPolicy)
+  const place = await openPlace('the target server', admin, addressPolicy, ADMIN_STATEMENT_MS)
   try {
     const { rows } = await place.client.query(
       `SELECT FROM pg_subscription WHERE subname = $1
