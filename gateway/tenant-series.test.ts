@@ -74,6 +74,25 @@ t.test('a tenant keeps its series for five minutes without traffic, and no longe
   t.strictSame(at(300), [])
 })
 
+t.test('a tenant that has the name of one that was deleted is told from it by its id', async t => {
+  const keyed = (id: string): Busy => ({
+    id: id as TenantId,
+    key: 'acme' as TenantKey,
+    requests: 9,
+  })
+  let busy = [keyed('id-old')]
+  const series = new TenantSeries({ tenantsMax: 3, busiest: () => busy, assign: () => {} })
+  series.update(Date.now() - 70_000)
+  busy = [keyed('id-new')]
+  series.update(Date.now() - 10_000)
+  for (const id of ['id-old', 'id-new']) series.cellOf(id as TenantId)?.note(200, 1, null)
+  const registry = new Registry()
+  series.show(registry)
+  const text = await registry.metrics()
+  t.match(text, 'doorman_tenant_requests_total{tenant="acme",status="2xx"} 1')
+  t.match(text, 'doorman_tenant_requests_total{tenant="id-new",status="2xx"} 1')
+})
+
 t.test('a tenant named like all others together is told from them by its id', async t => {
   const { series, set, at } = setUp()
   set({ other: 5 })

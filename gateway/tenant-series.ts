@@ -112,8 +112,9 @@ export class TenantSeries {
 
   #begin({ id, key }: Busy, nowMs: number): void {
     const cell = new TenantCell()
-    // A tenant may well be called `other`.
-    const label = key === OTHER_TENANTS ? id : key
+    // A tenant may well be called `other`, or as one that was deleted a minute ago; a series twice spoils a scrape.
+    const isTaken = key === OTHER_TENANTS || [...this.#members.values()].some(m => m.label === key)
+    const label = isTaken ? id : key
     this.#members.set(id, { label, cell, sinceMs: nowMs, busyAtMs: nowMs })
     this.#options.assign(id, cell)
   }

@@ -136,7 +136,11 @@ export class SpanExporter {
   /** How many spans were rejected; or why none was taken, and after how long to try again (null: never). */
   async #post(body: string): Promise<number | { reason: string; retryAfterMs: number | null }> {
     const { url, headers, timeoutMs } = this.#options
-    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(timeoutMs)])
+    const deadline = new AbortController()
+    const end = () => deadline.abort()
+    const timer = setTimeout(end, timeoutMs)
+    this.#stop.signal.addEventListener('abort', end)
+    const { signal } = deadline
     try {
       const answer = await request(url, {
         method: 'POST',
@@ -155,7 +159,10 @@ export class SpanExporter {
     } catch (error) {
       // Its code alone: a message may quote the URL, which may hold a key.
       const { code, name } = error as NodeJS.ErrnoException
-      return { reason: code ?? name, retryAfterMs: 0 }
+      return { reason: signal.aborted ? 'no answer in time' : (code ?? name), retryAfterMs: 0 }
+    } finally {
+      clearTimeout(timer)
+      this.#stop.signal.removeEventListener('abort', end)
     }
   }
 }
