@@ -257,6 +257,21 @@ t.test('signing out ends a session at every gateway, and so does the end of its 
   t.match(await signIn(reader), { status: 401, json: { code: 'ADMIN_KEY_INVALID' } })
 })
 
+t.test('a key has so many sessions and no more, and ends none of another key', async t => {
+  const guest = await createAdminKey(deps, owner, 'guest', 'read')
+  const first = await session(KEY)
+  const oldest = await session(guest)
+  await sql.query(
+    `INSERT INTO admin_sessions (id_hash, is_secure, admin_key_id, created_at)
+      SELECT 'filler ' || n, false, (SELECT id FROM admin_keys WHERE name = 'guest'),
+        clock_timestamp() + n * interval '1 ms' FROM generate_series(1, 49) AS n`,
+  )
+  t.equal((await asConsole(oldest, '/whoami')).status, 200, 'the fiftieth')
+  const newest = await session(guest)
+  t.equal((await asConsole(oldest, '/whoami')).status, 401)
+  for (const cookie of [first, newest]) t.equal((await asConsole(cookie, '/whoami')).status, 200)
+})
+
 t.test('neither the Registry nor a log holds a key or what a cookie holds', async t => {
   const { rows } = await sql.query<{ text: string }>(
     `SELECT (SELECT string_agg(s::text, ' ') FROM admin_sessions s)
@@ -267,7 +282,11 @@ t.test('neither the Registry nor a log holds a key or what a cookie holds', asyn
   for (const secret of secrets) t.notOk(seen.includes(secret))
 })
 
-t.test('who tries sessions or keys is slowed down', async t => {
+t.test('who tries sessions or keys, or signs in without end, is slowed down', async t => {
+  const busy = await createAdminKey(deps, owner, 'busy', 'read')
+  const statuses: number[] = []
+  for (let i = 0; i < 24; i++) statuses.push((await signIn(busy)).status)
+  t.strictSame([...new Set(statuses)], [200, 429])
   const cookie = `doorman_session=${randomBytes(32).toString('base64url')}`
   const codes = new Set<unknown>()
   for (let i = 0; i < 24; i++) codes.add((await asConsole(cookie, '/whoami', {}, other)).json.code)

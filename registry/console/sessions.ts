@@ -21,8 +21,8 @@ export interface Session extends KeyHolder {
 
 const ID_BYTES = 32
 const ID = /^[A-Za-z0-9_-]{43}$/
-/** Live ones of the whole installation; the oldest end for a new one. */
-const SESSIONS_MAX = 1000
+/** Live ones of one key; its oldest end for a new one, and no other key's do. */
+const SESSIONS_PER_KEY_MAX = 50
 /** How late the last request may be noted: a row is not written with each. */
 const SEEN_STEP_MS = 30_000
 
@@ -32,9 +32,12 @@ const SWEEP = `
     SELECT s.id_hash FROM admin_sessions s LEFT JOIN admin_keys k ON k.id = s.admin_key_id
     WHERE s.created_at < clock_timestamp() - $1 * interval '1 ms'
       OR s.seen_at < clock_timestamp() - $2 * interval '1 ms' OR k.revoked_at IS NOT NULL)`
+/** $1 is the key's hash; null: the first key. Index on admin_key_id. */
 const TRIM = `
   DELETE FROM admin_sessions WHERE id_hash IN (
-    SELECT id_hash FROM admin_sessions ORDER BY created_at DESC OFFSET ${SESSIONS_MAX - 1})`
+    SELECT id_hash FROM admin_sessions
+    WHERE admin_key_id IS NOT DISTINCT FROM (SELECT id FROM admin_keys WHERE key_hash = $1)
+    ORDER BY created_at DESC OFFSET ${SESSIONS_PER_KEY_MAX - 1})`
 const ADD_FIRST =
   'INSERT INTO admin_sessions (id_hash, is_secure, first_key_tag) VALUES ($1, $2, $3)'
 const ADD_NAMED = `
@@ -70,6 +73,8 @@ export class ConsoleSessions {
   readonly #firstHash: Buffer | null
   /** A session cannot be guessed; the look-ups cost. */
   readonly #failures = new FailureLimit()
+  /** By key: each sign-in is a row of the audit, which nobody takes away. */
+  readonly #signIns = new FailureLimit()
 
   constructor(
     { store }: Pick<AdminDeps, 'store'>,
@@ -84,7 +89,7 @@ export class ConsoleSessions {
   /**
    * @param key that was found good just now, and is `holder`'s
    * @returns what the cookie is to hold
-   * @throws Fault ADMIN_KEY_INVALID where the key has been revoked meanwhile, REGISTRY_UNAVAILABLE
+   * @throws Fault ADMIN_KEY_INVALID where the key has been revoked meanwhile, ADMIN_LIMITED, REGISTRY_UNAVAILABLE
    */
   async open(
     holder: KeyHolder,
@@ -92,14 +97,17 @@ export class ConsoleSessions {
     isSecure: boolean,
     requestId: string,
   ): Promise<string> {
+    if (!this.#signIns.mayTry(holder.name, performance.now())) {
+      throw new Fault('ADMIN_LIMITED', `too many sign-ins with the key ${holder.name}`)
+    }
+    this.#signIns.add(holder.name, performance.now())
     const id = randomBytes(ID_BYTES).toString('base64url')
-    const [add, of] =
-      holder.name === FIRST_KEY
-        ? [ADD_FIRST, tagOf(id, hashOf(key))]
-        : [ADD_NAMED, hashOf(key).toString('hex')]
+    const isFirst = holder.name === FIRST_KEY
+    const hash = hashOf(key).toString('hex')
+    const [add, of] = isFirst ? [ADD_FIRST, tagOf(id, hashOf(key))] : [ADD_NAMED, hash]
     await this.#store.transaction(async client => {
       await client.query(SWEEP, [this.#limits.maxMs, this.#limits.idleMs])
-      await client.query(TRIM)
+      await client.query(TRIM, [isFirst ? null : hash])
       const { rowCount } = await client.query(add, [idHashOf(id), isSecure, of])
       if (rowCount !== 1) throw new Fault('ADMIN_KEY_INVALID', 'the key has just been revoked')
       await addAudit(client, { actor: { ...holder, requestId }, action: 'console.sign_in' })

@@ -204,7 +204,7 @@ export const ERRORS = {
   ADMIN_LIMITED: {
     status: 429,
     blame: 'client',
-    message: 'Too many attempts with a wrong key. Try again later.',
+    message: 'Too many attempts. Try again later.',
     check: 'Who tries keys: the address in the log lines of the admin API.',
     retryAfterS: 1,
   },

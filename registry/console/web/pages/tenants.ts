@@ -1,4 +1,4 @@
-import { useEffect, useMemo, useState } from 'preact/hooks'
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
 import type { TenantPage } from '../../../admin/list.ts'
 import type { Pulse } from '../../../live/pulse.ts'
 import { call, queryString } from '../lib/api.ts'
@@ -103,10 +103,13 @@ interface FilterProps {
 
 function Filters({ filter, change }: FilterProps): View {
   const [q, setQ] = useState(filter.q)
+  // What else was chosen while the typing rested.
+  const latest = useRef(change)
+  latest.current = change
   useEffect(() => setQ(filter.q), [filter.q])
   useEffect(() => {
     if (q === filter.q) return
-    const timer = setTimeout(() => change({ q }, { isReplaced: true }), TYPING_MS)
+    const timer = setTimeout(() => latest.current({ q }, { isReplaced: true }), TYPING_MS)
     return () => clearTimeout(timer)
   }, [q])
   const select = (name: 'mode' | 'status', label: string, all: string, words: readonly string[]) =>
