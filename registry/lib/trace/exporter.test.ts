@@ -151,6 +151,18 @@ t.test('a collector that is silent or away costs spans, counted, and nobody wait
   t.equal(lines.length, 1, 'told once')
 })
 
+t.test('spans that were taken are not sent again, whatever comes of the answer', async t => {
+  const { exporter, world, requests } = await setUp(t, { timeoutMs: 100 })
+  world.answer = response => void response.writeHead(200).write('{"partial')
+  exporter.add(span())
+  await until(() => exporter.figures.exported === 1)
+  world.answer = response => void response.end('x'.repeat(200_000))
+  exporter.add(span())
+  await until(() => exporter.figures.exported === 2)
+  t.equal(requests.length, 2)
+  t.equal(exporter.figures.failed, 0)
+})
+
 t.test('the end of the process sends what waits, for as long as it may', async t => {
   const { exporter, spans } = await setUp(t, { delayMs: 60_000 })
   for (let i = 0; i < 700; i++) exporter.add(span())

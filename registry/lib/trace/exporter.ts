@@ -169,16 +169,19 @@ export class SpanExporter {
 
 type Body = Dispatcher.ResponseData['body']
 
-/** Of a partial success (OTLP/HTTP, "Partial Success"); an answer that cannot be read counts as none. */
+/**
+ * Of a partial success (OTLP/HTTP, "Partial Success"). An answer that cannot be read, or not to its end, counts as none:
+ * the spans were taken, and sent again they would be there twice.
+ */
 async function rejectedSpans(body: Body): Promise<number> {
   const chunks: Buffer[] = []
   let bytes = 0
-  for await (const chunk of body as AsyncIterable<Buffer>) {
-    bytes += chunk.length
-    if (bytes > ANSWER_BYTES_MAX) return 0
-    chunks.push(chunk)
-  }
   try {
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      bytes += chunk.length
+      if (bytes > ANSWER_BYTES_MAX) return 0
+      chunks.push(chunk)
+    }
     const answer = JSON.parse(Buffer.concat(chunks).toString()) as {
       partialSuccess?: { rejectedSpans?: unknown }
     } | null
