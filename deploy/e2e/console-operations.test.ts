@@ -1,48 +1,22 @@
-import { randomBytes, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
+import { text } from 'node:stream/consumers'
 import pg from 'pg'
 import type { Page } from 'playwright-core'
 import t, { type Test } from 'tap'
-import { type OpenOptions, startBrowser, type Visit } from './browser.ts'
-import { startWorld } from './test-kit.ts'
+import { startConsoleWorld } from './console/test-kit.ts'
 
 /*
  * The pages of the console that are about the whole installation, as an operator uses them: a real Chromium, the real
  * gateway, two replicas, PostgreSQL.
  */
-const KEY = `admin-${randomBytes(24).toString('hex')}`
-const [world, browser] = await Promise.all([
-  startWorld({ gatewayEnv: { ADMIN_API_KEY: KEY } }),
-  startBrowser(),
-])
-t.teardown(async () => {
-  await browser.close()
-  await world.close()
-})
-world.leaks.plant('admin key', KEY)
+const { world, key: KEY, admin, makeKey, visit, close } = await startConsoleWorld({ apps: 2 })
+t.teardown(close)
 const WAIT_MS = 15_000
 /** A runner is a process. */
 const RUN_MS = 30_000
 /** Runs wherever it becomes markup, and is a text that can be looked for. */
 const MARKUP = '<img src=x onerror=alert(1)>'
-const console = `${world.gateway.adminOrigin}/admin`
 const readKey = await makeKey('reader', 'read')
-
-async function makeKey(name: string, scope: string): Promise<string> {
-  const { output } = await world.cli(['admin-key', 'create', name, '--scope', scope])
-  const [key] = output.split('\n').filter(line => /^[\w-]{32,}$/.test(line))
-  if (key === undefined) throw new Error(`no key in ${output}`)
-  return key
-}
-
-/** At `path`, signed in. */
-async function visit(path: string, key: string, options: OpenOptions = {}): Promise<Visit> {
-  const opened = await browser.open(options)
-  await opened.page.goto(`${console}${path}`)
-  await opened.page.getByLabel('Admin key').fill(key)
-  await opened.page.keyboard.press('Enter')
-  await opened.page.getByRole('navigation', { name: 'Pages' }).waitFor()
-  return opened
-}
 
 /** Light and dark, narrow and wide: nobody is shut out, nothing hangs out, nothing breaks the policy. */
 async function everyoneReads(t: Test, path: string, until: (page: Page) => Promise<void>) {
@@ -155,7 +129,6 @@ t.test('an owner plans a run, starts it, reads why a tenant failed, and retries 
   await dialog.getByLabel('Stop after failures').fill('')
   await dialog.getByRole('button', { name: 'Go on' }).click()
   t.equal((await runs()).length, 0, 'nor does what was not confirmed')
-  t.strictSame(await page.evaluate('document.activeElement.closest("dialog") !== null'), true)
   await dialog.getByRole('button', { name: 'Start the run' }).click()
 
   await page.getByText('done, with failures').waitFor({ timeout: RUN_MS })
@@ -234,6 +207,129 @@ t.test(
     await everyoneReads(t, '/migrations/plan', page => page.getByLabel('To version').waitFor())
   },
 )
+
+t.test('an owner freezes a month, reads its lines, and takes them away as a file', async t => {
+  const formula = '=HYPERLINK("http://elsewhere.example")'
+  const now = new Date()
+  // Not the last one: it cannot be frozen in the first hour of the next.
+  const middle = new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() - 2, 15))
+  const month = middle.toISOString().slice(0, 7)
+  await world.registrySql('UPDATE tenants SET name = $1', [formula])
+  for (const { id } of world.tenants) {
+    await world.registrySql(
+      'INSERT INTO customer_usage_daily (tenant_id, date, api_requests) VALUES ($1, $2, 3000)',
+      [id, `${month}-15`],
+    )
+  }
+  const line = { metric: 'api_requests', included: '1000', per: '1000', tiers: [{ price: '50' }] }
+  const prices = { base_fee: 0, lines: [line] }
+  const json = { plan: '*', from_month: '2024-01', currency: 'EUR', prices }
+  t.equal((await admin('/prices', { method: 'POST', json })).status, 200)
+  const reader = await visit(`/billing/statements?month=${month}`, readKey)
+  await reader.page.getByText('No statement of').waitFor()
+  t.equal(await reader.page.getByRole('button', { name: /Freeze/ }).count(), 0)
+  await reader.close()
+
+  const { page, troubles, ...owner } = await visit(`/billing?month=${month}`)
+  await page.getByRole('button', { name: `Show the statement of ${world.acme.key}` }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByText('draft').waitFor()
+  await dialog.getByRole('row').filter({ hasText: 'api_requests' }).getByText('EUR 1.00').waitFor()
+  await page.keyboard.press('Escape')
+  const chart = page.getByRole('figure').filter({ hasText: 'Tenants with use' })
+  await chart.getByText('Table').click()
+  await chart.getByRole('row').filter({ hasText: month }).getByText('2', { exact: true }).waitFor()
+  await page.getByRole('link', { name: 'Statements' }).click()
+  await page.getByRole('button', { name: `Freeze ${month}` }).click()
+  t.equal((await statements()).length, 0, 'nothing before it is confirmed')
+  await page
+    .getByRole('dialog')
+    .getByRole('button', { name: `Freeze ${month}` })
+    .click()
+  await page.getByText('2 statements: EUR 2.00').waitFor()
+  t.equal((await statements()).length, 2)
+  await page.getByRole('button', { name: `Lines of ${world.acme.key}` }).click()
+  await dialog.getByText('frozen', { exact: true }).waitFor()
+  await page.keyboard.press('Escape')
+  const [file] = await Promise.all([
+    page.waitForEvent('download'),
+    page.getByRole('button', { name: 'CSV' }).click(),
+  ])
+  t.equal(file.suggestedFilename(), `statements-${month}.csv`)
+  const csv = await text(await file.createReadStream())
+  t.equal(csv.trim().split('\r\n').length, 5, 'names, and two lines of each')
+  t.match(csv, `"'${formula.replaceAll('"', '""')}"`, 'no spreadsheet runs it')
+  await page.getByRole('link', { name: 'Plans and prices' }).click()
+  await page.getByText('50 minor units of EUR per 1000, 1000 included').waitFor()
+  t.strictSame(troubles, [])
+  await owner.close()
+})
+
+t.test('a database server is tried before it is saved, changed, and removed', async t => {
+  const { hostname, port, username, password } = new URL(world.postgres.url('postgres'))
+  const { page, troubles, ...owner } = await visit('/settings')
+  await page.getByRole('button', { name: 'Add a server' }).click()
+  const dialog = page.getByRole('dialog')
+  const given = { Name: 'Wrong Name', Host: hostname, Port: port, Role: username, Password: 'x' }
+  for (const [label, value] of Object.entries(given)) {
+    await dialog.getByLabel(label, { exact: false }).first().fill(value)
+  }
+  await dialog.getByLabel('TLS').selectOption('disable')
+  const save = dialog.getByRole('button', { name: 'Save' })
+  await save.click()
+  await dialog.getByText('must be of a-z, 0-9 and -').first().waitFor()
+  await dialog.locator('[name=name]:focus').waitFor()
+  await dialog.getByLabel('Name').fill('main')
+  await dialog.getByLabel('Host').fill('127.0.0.1')
+  await dialog.getByLabel('Port').fill('1')
+  await save.click()
+  await dialog.getByRole('alert').getByText('CONNECTION_TEST_FAILED').waitFor()
+  t.equal((await hosts()).length, 0)
+  await dialog.getByLabel('Port').fill(port)
+  await dialog.getByLabel('Password').fill(decodeURIComponent(password))
+  await save.click()
+  const row = page.getByRole('row').filter({ hasText: `127.0.0.1:${port}` })
+  await row.getByText('main').waitFor()
+  t.equal((await hosts()).length, 1)
+  await row.getByRole('button', { name: 'Edit main' }).click()
+  await dialog.getByLabel('Database').fill('registry')
+  await save.click()
+  await row.getByText('by database registry').waitFor()
+  const reader = await visit('/settings', readKey)
+  await reader.page.getByText('main', { exact: true }).waitFor()
+  t.equal(await reader.page.getByRole('main').getByRole('button').count(), 0)
+  await reader.close()
+  await row.getByRole('button', { name: 'Remove main' }).click()
+  await dialog.getByRole('button', { name: 'Remove' }).click()
+  await page.getByText('There is none').waitFor()
+  t.equal((await hosts()).length, 0)
+  t.strictSame(troubles, [])
+  await owner.close()
+})
+
+t.test('what is billed, planned and set is text too, which everyone can read', async t => {
+  await world.registrySql('UPDATE tenants SET name = $1', [MARKUP])
+  await world.registrySql(
+    "INSERT INTO plans (code, name, limits, weight) VALUES ('gold', $1, $2, 1)",
+    [MARKUP, JSON.stringify({ [MARKUP]: MARKUP })],
+  )
+  const shown = async (page: Page) => {
+    await page.getByText(MARKUP).first().waitFor()
+    t.equal(await page.locator('img').count(), 0)
+  }
+  await everyoneReads(t, '/billing', shown)
+  await everyoneReads(t, '/billing/prices', shown)
+  const [frozen] = await world.registrySql(
+    "SELECT to_char(month, 'YYYY-MM') AS month FROM statements",
+  )
+  await everyoneReads(t, `/billing/statements?month=${frozen?.month}`, page =>
+    page.getByRole('button', { name: `Lines of ${world.acme.key}` }).waitFor(),
+  )
+  await everyoneReads(t, '/settings', page => page.getByText('There is none').waitFor())
+})
+
+const statements = () => world.registrySql('SELECT tenant_id FROM statements')
+const hosts = () => world.registrySql('SELECT name FROM database_hosts')
 
 async function runs(): Promise<readonly unknown[]> {
   return world.registrySql('SELECT id FROM migration_runs WHERE started_by = $1', ['ADMIN_API_KEY'])

@@ -1,14 +1,17 @@
+import { useEffect, useRef } from 'preact/hooks'
 import { call } from './lib/api.ts'
 import { h, html, type View } from './lib/html.ts'
 import { Notices, notify } from './lib/notice.ts'
 import { Link, type Place, usePlace } from './lib/route.ts'
 import { useHolder } from './lib/session.ts'
 import { AuditPage } from './pages/audit.ts'
+import { BillingPage } from './pages/billing.ts'
 import { FleetPage } from './pages/fleet.ts'
 import { MigrationPlanPage } from './pages/migration-plan.ts'
 import { MigrationRunPage } from './pages/migration-run.ts'
 import { MigrationsPage } from './pages/migrations.ts'
 import { NoPage } from './pages/no-page.ts'
+import { SettingsPage } from './pages/settings.ts'
 import { TenantPage } from './pages/tenant.ts'
 import { TenantCreate } from './pages/tenant-create.ts'
 import { TenantEdit } from './pages/tenant-edit.ts'
@@ -23,12 +26,18 @@ const PAGES: readonly {
   { path: 'tenants', title: 'Tenants', page: tenantPages },
   { path: 'fleet', title: 'Fleet', page: only(FleetPage) },
   { path: 'migrations', title: 'Migrations', page: migrationPages },
+  { path: 'billing', title: 'Billing', page: billingPages },
   { path: 'audit', title: 'Audit', page: only(AuditPage) },
+  { path: 'settings', title: 'Settings', page: only(SettingsPage) },
 ]
 
 /** A page without others below it. */
 function only(page: () => View): (place: Place) => View {
   return ({ parts }) => h(parts.length === 1 ? page : NoPage, {})
+}
+
+function billingPages({ parts: [, tab = '', more] }: Place): View {
+  return more === undefined ? h(BillingPage, { tab }) : h(NoPage, {})
 }
 
 function migrationPages({ parts }: Place): View {
@@ -56,6 +65,12 @@ export function Shell({ onSignOut }: { onSignOut: () => void }): View {
   const holder = useHolder()
   const [here = ''] = place.parts
   const shown = PAGES.find(({ path }) => path === here)
+  const nav = useRef<HTMLElement>(null)
+  useEffect(() => {
+    // On a narrow screen the bar is wider than what is seen of it.
+    const link = nav.current?.querySelector('[aria-current]')
+    link?.scrollIntoView({ block: 'nearest', inline: 'nearest' })
+  }, [here])
   const signOut = async () => {
     try {
       await call('/session', { method: 'DELETE' })
@@ -68,7 +83,7 @@ export function Shell({ onSignOut }: { onSignOut: () => void }): View {
     <a class="skip" href="#main">Skip to the content</a>
     <header class="bar">
       ${h(Link, { to: '/tenants', class: 'brand', children: 'Doorman' })}
-      <nav aria-label="Pages">
+      <nav ref=${nav} aria-label="Pages">
         ${PAGES.map(({ path, title }) => h(Link, { key: path, to: `/${path}`, isCurrent: path === here, children: title }))}
       </nav>
       <div class="who">
