@@ -34,6 +34,19 @@ export async function createDatabases(
   })
 }
 
+/** A role that makes roles and databases, for tenants that are made from nothing. */
+export async function createMaker(server: LocalPostgres, maker: OwnedDatabase): Promise<void> {
+  await withClient(server.url('postgres'), async client => {
+    const role = escapeIdentifier(maker.name)
+    const roles = await namesOf(client, 'SELECT rolname AS name FROM pg_roles')
+    if (!roles.has(maker.name)) {
+      const password = escapeLiteral(maker.password)
+      await client.query(`CREATE ROLE ${role} LOGIN CREATEROLE CREATEDB PASSWORD ${password}`)
+    }
+    await client.query(`GRANT CONNECT ON DATABASE postgres TO ${role}`)
+  })
+}
+
 export interface Ports {
   readonly postgres: number
   readonly s3: number

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { type Binaries, type BinaryPorts, type Running, startBinaries } from './binaries.ts'
-import { createDatabases, moveTenants, type Ports } from './databases.ts'
+import { createDatabases, createMaker, moveTenants, type Ports } from './databases.ts'
 import { type DemoTenant, demoGrants, demoTenants, SHARED_BUCKET } from './demo-tenants.ts'
 import { derivePassword, type Keys, keepKeys, publicKeys } from './keys.ts'
 import type { StartOptions } from './options.ts'
@@ -32,6 +32,7 @@ interface State {
 }
 
 const REGISTRY = 'registry'
+const MAKER = 'tenant_maker'
 
 /** Starts the whole system. Resolves when it is ready. */
 export async function startEmbedded(given: EmbeddedOptions): Promise<Running> {
@@ -62,6 +63,8 @@ export async function startEmbedded(given: EmbeddedOptions): Promise<Running> {
   const registry = { name: REGISTRY, password: derivePassword(keys, REGISTRY) }
   const databases = tenants.map(({ database, password }) => ({ name: database, password }))
   await createDatabases(postgres, [registry, ...databases])
+  const maker = { name: MAKER, password: derivePassword(keys, MAKER) }
+  await createMaker(postgres, maker)
   const ports: Ports = { postgres: postgres.port, s3: s3.port }
   const registryUrl = postgres.url(REGISTRY, REGISTRY, registry.password)
   if (state !== null && done.length > 0) await moveTenants(registryUrl, state.ports, ports)
@@ -76,6 +79,7 @@ export async function startEmbedded(given: EmbeddedOptions): Promise<Running> {
     s3Endpoint: s3.endpoint,
     signal,
     onStep: print,
+    maker,
   })
   await writeJson(stateFile, { ports, done: complete } satisfies State)
 

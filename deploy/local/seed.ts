@@ -12,6 +12,8 @@ export interface SeedOptions {
   readonly s3Endpoint: string
   readonly signal: AbortSignal
   readonly onStep: (text: string) => void
+  /** Role that makes databases of further tenants there; absent: nobody does. */
+  readonly maker?: { readonly name: string; readonly password: string }
 }
 
 const COMMAND_MS = 300_000
@@ -39,6 +41,13 @@ export async function seed(options: SeedOptions): Promise<string[]> {
   if (unfinished.length > 0) {
     onStep(`Demo users: ${unfinished.length}`)
     await command(options, [CLI, 'add-user', '--batch'], unfinished.map(userLine))
+  }
+  if (options.maker !== undefined) {
+    onStep('Database host: local')
+    // Of an earlier start, with another port, it is replaced.
+    const place = ['--host', '127.0.0.1', '--port', String(options.postgresPort)]
+    const role = ['--admin-user', options.maker.name, '--ssl-mode', 'disable']
+    await command(options, [CLI, 'host-add', 'local', ...place, ...role], options.maker.password)
   }
   return tenants.map(({ key }) => key)
 }
@@ -73,13 +82,16 @@ function userLine({ key, email, name }: DemoTenant): object {
   return { key, email, name: `${name} Admin`, role_id: 1, password: DEMO_PASSWORD }
 }
 
-/** Secrets go in as JSON lines on standard input: arguments can be read by every user. */
+/** Secrets go in as JSON lines, or as a line, on standard input: arguments can be read by every user. */
 async function command(
   { root, env, signal }: SeedOptions,
   args: readonly string[],
-  lines: readonly object[] = [],
+  lines: readonly object[] | string = [],
 ) {
-  const input = lines.map(line => `${JSON.stringify(line)}\n`).join('')
+  const input =
+    typeof lines === 'string'
+      ? `${lines}\n`
+      : lines.map(line => `${JSON.stringify(line)}\n`).join('')
   const end = await run(process.execPath, args, COMMAND_MS, { cwd: root, env, signal, input })
   if (end.code === 0) return end
   throw new Error(`${args.join(' ')} failed (exit code ${end.code}):\n${end.output.trim()}`)
