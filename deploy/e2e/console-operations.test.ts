@@ -9,7 +9,7 @@ import { startConsoleWorld } from './console/test-kit.ts'
  * The pages of the console that are about the whole installation, as an operator uses them: a real Chromium, the real
  * gateway, two replicas, PostgreSQL.
  */
-const { world, key: KEY, admin, makeKey, visit, close } = await startConsoleWorld({ apps: 2 })
+const { world, base, key: KEY, admin, makeKey, visit, close } = await startConsoleWorld({ apps: 2 })
 t.teardown(close)
 const WAIT_MS = 15_000
 /** A runner is a process. */
@@ -18,21 +18,26 @@ const RUN_MS = 30_000
 const MARKUP = '<img src=x onerror=alert(1)>'
 const readKey = await makeKey('reader', 'read')
 
+type Shown = readonly [path: string, until: (page: Page) => Promise<void>]
+
 /** Light and dark, narrow and wide: nobody is shut out, nothing hangs out, nothing breaks the policy. */
-async function everyoneReads(t: Test, path: string, until: (page: Page) => Promise<void>) {
-  const { page, troubles, checkAccess, close } = await visit(path, KEY)
-  await until(page)
-  for (const [colorScheme, width] of [
-    ['light', 360],
-    ['dark', 1600],
-  ] as const) {
-    await page.emulateMedia({ colorScheme })
-    await page.setViewportSize({ width, height: 800 })
-    t.strictSame(await checkAccess(), [], `${path} ${colorScheme} ${width}`)
-    const isTooWide = await page.evaluate(
-      'document.documentElement.scrollWidth > document.documentElement.clientWidth',
-    )
-    t.equal(isTooWide, false, 'nothing hangs out')
+async function everyoneReads(t: Test, pages: readonly Shown[]) {
+  const { page, troubles, checkAccess, close } = await visit('/tenants')
+  for (const [path, until] of pages) {
+    await page.goto(`${base}${path}`)
+    await until(page)
+    for (const [colorScheme, width] of [
+      ['light', 360],
+      ['dark', 1600],
+    ] as const) {
+      await page.emulateMedia({ colorScheme })
+      await page.setViewportSize({ width, height: 800 })
+      t.strictSame(await checkAccess(), [], `${path} ${colorScheme} ${width}`)
+      const isTooWide = await page.evaluate(
+        'document.documentElement.scrollWidth > document.documentElement.clientWidth',
+      )
+      t.equal(isTooWide, false, 'nothing hangs out')
+    }
   }
   t.strictSame(troubles, [])
   await close()
@@ -98,7 +103,7 @@ t.test('what gateways and tenants call themselves is text on the fleet’s page'
     await page.getByText(`Gateways run 2 versions: 0.1.0, ${MARKUP}.`).waitFor()
     t.equal(await page.locator('img').count(), 0)
   }
-  await everyoneReads(t, '/fleet', shown)
+  await everyoneReads(t, [['/fleet', shown]])
   await world.registrySql('DELETE FROM gateway_instances WHERE id = $1', [id])
 })
 
@@ -112,7 +117,7 @@ t.test('an owner plans a run, starts it, reads why a tenant failed, and retries 
   await where.getByRole('row').filter({ hasText: acme.key }).getByText('0001').waitFor()
   await where.getByRole('row').filter({ hasText: globex.key }).getByText('password').waitFor()
   await page.getByText('1 could not be asked').waitFor()
-  await page.getByText('in 1 tenants').click()
+  await page.getByText('in 1 tenant').click()
   await page.getByText(/CREATE TABLE/).waitFor()
   await page.getByRole('link', { name: 'Migrations' }).last().click()
 
@@ -141,7 +146,7 @@ t.test('an owner plans a run, starts it, reads why a tenant failed, and retries 
   await page.getByRole('button', { name: 'Start the retry' }).click()
   await page.waitForURL(url => url.href !== first)
   await page.getByText('done', { exact: true }).waitFor({ timeout: RUN_MS })
-  await page.getByText('1 of 1 tenants').waitFor()
+  await page.getByText('1 of 1 tenant').waitFor()
   t.equal((await runs()).length, 2)
   t.strictSame(troubles, [])
   await close()
@@ -202,9 +207,11 @@ t.test(
       await page.getByText(MARKUP).first().waitFor()
       t.equal(await page.locator('img').count(), 0)
     }
-    await everyoneReads(t, '/migrations', shown)
-    await everyoneReads(t, `/migrations/runs/${failure?.run_id}`, shown)
-    await everyoneReads(t, '/migrations/plan', page => page.getByLabel('To version').waitFor())
+    await everyoneReads(t, [
+      ['/migrations', shown],
+      [`/migrations/runs/${failure?.run_id}`, shown],
+      ['/migrations/plan', page => page.getByLabel('To version').waitFor()],
+    ])
   },
 )
 
@@ -317,15 +324,17 @@ t.test('what is billed, planned and set is text too, which everyone can read', a
     await page.getByText(MARKUP).first().waitFor()
     t.equal(await page.locator('img').count(), 0)
   }
-  await everyoneReads(t, '/billing', shown)
-  await everyoneReads(t, '/billing/prices', shown)
   const [frozen] = await world.registrySql(
     "SELECT to_char(month, 'YYYY-MM') AS month FROM statements",
   )
-  await everyoneReads(t, `/billing/statements?month=${frozen?.month}`, page =>
-    page.getByRole('button', { name: `Lines of ${world.acme.key}` }).waitFor(),
-  )
-  await everyoneReads(t, '/settings', page => page.getByText('There is none').waitFor())
+  const lines = (page: Page) =>
+    page.getByRole('button', { name: `Lines of ${world.acme.key}` }).waitFor()
+  await everyoneReads(t, [
+    ['/billing', shown],
+    ['/billing/prices', shown],
+    [`/billing/statements?month=${frozen?.month}`, lines],
+    ['/settings', page => page.getByText('There is none').waitFor()],
+  ])
 })
 
 const statements = () => world.registrySql('SELECT tenant_id FROM statements')

@@ -10,6 +10,8 @@ export interface StreamEvent {
 
 /** Of one event; what is longer is none of ours. */
 const EVENT_CHARS_MAX = 262_144
+/** The API says something every ten seconds: a connection that is silent for longer is lost, though nobody said so. */
+const SILENCE_MS_MAX = 35_000
 
 /**
  * Reads a stream until it ends. Not by EventSource: that cannot send the header by which a session counts.
@@ -24,16 +26,21 @@ export async function readEvents(
   signal: AbortSignal,
   onEvent: (event: StreamEvent) => void,
 ): Promise<string> {
-  const { body, status } = await stream(path, { signal, lastEventId: lastId, isPoll: true })
-  // 204: the end was told before.
-  if (status === 204 || body === null) return lastId
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader()
-  let rest = ''
+  const lost = new AbortController()
+  let timer = setTimeout(() => lost.abort(), SILENCE_MS_MAX)
   let id = lastId
   try {
+    const both = AbortSignal.any([signal, lost.signal])
+    const { body, status } = await stream(path, { signal: both, lastEventId: lastId, isPoll: true })
+    // 204: the end was told before.
+    if (status === 204 || body === null) return lastId
+    const reader = body.pipeThrough(new TextDecoderStream()).getReader()
+    let rest = ''
     for (;;) {
       const { done, value } = await reader.read()
       if (done) return id
+      clearTimeout(timer)
+      timer = setTimeout(() => lost.abort(), SILENCE_MS_MAX)
       const parts = `${rest}${value}`.split('\n\n')
       rest = parts.pop() ?? ''
       if (rest.length > EVENT_CHARS_MAX) throw new ApiError('The stream is broken.', 0, 'UNKNOWN')
@@ -44,8 +51,13 @@ export async function readEvents(
         onEvent(event)
       }
     }
+  } catch (error) {
+    if (lost.signal.aborted) throw new ApiError('The gateway fell silent.', 0, 'NO_ANSWER')
+    throw error
   } finally {
-    reader.cancel().catch(() => {})
+    clearTimeout(timer)
+    // Lets go of a stream that was left half read.
+    lost.abort()
   }
 }
 

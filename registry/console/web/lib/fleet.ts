@@ -1,5 +1,5 @@
 import type { FleetState } from '../../../live/fleet.ts'
-import { span } from './format.ts'
+import { many, span } from './format.ts'
 
 export type Gateway = FleetState['gateways'][number]
 export type Replica = FleetState['replicas'][number]
@@ -62,7 +62,9 @@ export function problemsOf(fleet: FleetState): readonly Problem[] {
     else if (healthy < seen)
       warn.push(`Replica ${origin} is healthy for ${healthy} of ${seen} gateways.`)
     if (replica.app !== null && replica.app.db_breakers_open > 0) {
-      warn.push(`Replica ${origin} has given up ${replica.app.db_breakers_open} databases for now.`)
+      warn.push(
+        `Replica ${origin} has given up ${many(replica.app.db_breakers_open, 'database')} for now.`,
+      )
     }
   }
   if (fleet.versions.length > 1) {

@@ -13,6 +13,11 @@ export function count(n: number): string {
   return whole.format(n)
 }
 
+/** 1 tenant, 2 tenants. */
+export function many(n: number, word: string): string {
+  return `${count(n)} ${n === 1 ? word : `${word}s`}`
+}
+
 /** For charts and narrow columns: 12.3K. */
 export function short(n: number): string {
   return n < 1000 ? String(Math.round(n * 100) / 100) : compact.format(n)

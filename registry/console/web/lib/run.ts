@@ -30,7 +30,8 @@ export function isUnderWay({ state }: Pick<RunItem, 'state'>): boolean {
 export function useRun(id: string, again: number): Followed {
   const [state, setState] = useState<Followed & { readonly id: string }>({ ...NOTHING, id })
   useEffect(() => {
-    setState(now => (now.id === id ? { ...now, error: null } : { ...NOTHING, id }))
+    // The stream begins anew, and tells all failures once more.
+    setState(now => ({ ...NOTHING, run: now.id === id ? now.run : null, id }))
     return follow(id, change => setState(now => ({ ...now, ...change(now), id })))
   }, [id, again])
   return state.id === id ? state : NOTHING

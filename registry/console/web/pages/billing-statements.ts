@@ -3,7 +3,7 @@ import { CSV_HEAD, statementCsv } from '../../../billing/statement-csv.ts'
 import type { Frozen, Statement } from '../../../billing/statements.ts'
 import { ApiError, call, queryString } from '../lib/api.ts'
 import { download } from '../lib/download.ts'
-import { count, time } from '../lib/format.ts'
+import { count, many, time } from '../lib/format.ts'
 import { h, html, type View } from '../lib/html.ts'
 import { money } from '../lib/money.ts'
 import { thisMonth } from '../lib/month.ts'
@@ -74,7 +74,7 @@ export function BillingStatements({ month }: { month: string }): View {
     const done = await freezeAll(month)
     setOutcome(done)
     void load('')
-    return `${count(done.frozen)} statements are frozen.`
+    return `Frozen: ${many(done.frozen, 'statement')}.`
   }
   const isOver = month < thisMonth()
   return html`
@@ -151,7 +151,7 @@ export function BillingStatements({ month }: { month: string }): View {
 function Result({ outcome: { frozen, empty, failed } }: { outcome: Outcome }): View {
   const more = failed.length - PROBLEMS_SHOWN
   return html`
-    <p class="well" role="status">${count(frozen)} were frozen; ${count(empty)} tenants had nothing to bill.</p>
+    <p class="well" role="status">Frozen: ${many(frozen, 'statement')}. Nothing to bill: ${many(empty, 'tenant')}.</p>
     ${
       failed.length === 0
         ? null
@@ -176,7 +176,7 @@ function summaryOf(items: readonly Statement[], next: string | null): string {
   }
   if (items.length === 0) return ''
   const amounts = [...sums].map(([currency, minor]) => money(minor, currency)).join(' + ')
-  return `${next === null ? '' : 'The first '}${count(items.length)} statements: ${amounts}`
+  return `${next === null ? '' : 'The first '}${many(items.length, 'statement')}: ${amounts}`
 }
 
 async function statements(month: string, cursor: string, limit: number): Promise<StatementPage> {

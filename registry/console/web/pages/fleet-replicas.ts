@@ -1,5 +1,5 @@
 import type { Replica } from '../lib/fleet.ts'
-import { bytes, count, orDash, span } from '../lib/format.ts'
+import { bytes, count, many, orDash, span } from '../lib/format.ts'
 import { h, html, type View } from '../lib/html.ts'
 import { Meter } from '../ui/meter.ts'
 import { Badge } from '../ui/status.ts'
@@ -70,7 +70,7 @@ function Row({ replica }: { replica: Replica }): View {
           <td class="widest-only">${h(Meter, { used: app.db_connections_of_busiest_server, max: app.db_connections_per_server_max })}</td>
           <td class=${`number wide-only ${app.waiting > 0 ? 'warn' : ''}`}>
             ${count(app.waiting)}
-            ${app.tenants_in_line === 0 ? null : html`<span class="name">${count(app.tenants_in_line)} tenants in line</span>`}
+            ${app.tenants_in_line === 0 ? null : html`<span class="name">${many(app.tenants_in_line, 'tenant')} in line</span>`}
           </td>
           <td class=${`number wide-only ${breakers(app) > 0 ? 'bad' : ''}`}>${breakers(app) === 0 ? 'closed' : `${breakers(app)} open`}</td>
           <td class="number wide-only">${bytes(app.rss_bytes)}</td>

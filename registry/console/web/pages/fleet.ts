@@ -1,7 +1,7 @@
 import type { FleetState } from '../../../live/fleet.ts'
 import { call, queryString } from '../lib/api.ts'
 import { loopTone, type Problem, problemsOf } from '../lib/fleet.ts'
-import { bytes, count, ms, percent, rate } from '../lib/format.ts'
+import { bytes, count, many, ms, percent, rate, time } from '../lib/format.ts'
 import { h, html, type View } from '../lib/html.ts'
 import { usePolled } from '../lib/poll.ts'
 import { Failure } from '../ui/failure.ts'
@@ -23,32 +23,33 @@ export function FleetPage(): View {
   const fleet = usePolled('fleet', FLEET_MS, async (signal, isPoll) => {
     const path = `/fleet${queryString({ top: TOP_SHOWN })}`
     const { result } = await call<FleetState>(path, { signal, isPoll })
-    return result
+    return { fleet: result, at: new Date().toISOString() }
   })
   const { data, error, reload } = fleet
   return html`
     ${h(PageHead, {
       title: 'Fleet',
-      children: html`<p class="hint">${data === null ? 'Asking the gateways…' : summaryOf(data)}</p>`,
+      children: html`<p class="hint">${data === null ? 'Asking the gateways…' : summaryOf(data.fleet)}${error === null || data === null ? '' : ` · as of ${time(data.at)}`}</p>`,
     })}
     ${error === null ? null : h(Failure, { error, onRetry: reload })}
-    ${data === null ? html`<div class="card" aria-busy=${error === null}></div>` : h(Fleet, { fleet: data, isLost: error !== null })}
+    ${data === null ? html`<div class="card" aria-busy=${error === null}></div>` : h(Fleet, { fleet: data.fleet })}
   `
 }
 
 function summaryOf({ gateways, missing, replicas, versions }: FleetState): string {
   const answered = gateways.length - missing.length
-  const of = missing.length === 0 ? '' : ` of ${count(gateways.length)}`
   const parts = [
-    `${count(answered)}${of} gateways answer`,
-    `${count(replicas.length)} replicas`,
+    missing.length === 0
+      ? `${many(answered, 'gateway')} ${answered === 1 ? 'answers' : 'answer'}`
+      : `${count(answered)} of ${many(gateways.length, 'gateway')} answer`,
+    many(replicas.length, 'replica'),
     versions.length === 1 ? `version ${versions[0]}` : `${versions.length} versions`,
   ]
   return parts.join(' · ')
 }
 
-function Fleet({ fleet, isLost }: { fleet: FleetState; isLost: boolean }): View {
-  return html`<div class=${isLost ? 'stack stale' : 'stack'}>
+function Fleet({ fleet }: { fleet: FleetState }): View {
+  return html`
     ${h(Problems, { problems: problemsOf(fleet) })}
     ${h(Figures, { label: 'The fleet in the last minute', figures: figuresOf(fleet) })}
     ${h(FleetGateways, { gateways: fleet.gateways, gone: fleet.gone })}
@@ -57,7 +58,7 @@ function Fleet({ fleet, isLost }: { fleet: FleetState; isLost: boolean }): View 
       ${h(FleetTop, { top: fleet.top, total: fleet.totals.requests_per_s })}
       ${h(FleetCaches, { gateways: fleet.gateways })}
     </div>
-  </div>`
+  `
 }
 
 function Problems({ problems }: { problems: readonly Problem[] }): View {

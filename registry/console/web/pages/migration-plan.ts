@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from 'preact/hooks'
 import type { MigrationPlan } from '../../../migrate/plan.ts'
 import { ApiError, call, queryString } from '../lib/api.ts'
 import { focusWrong, textOrNull, useForm } from '../lib/form.ts'
-import { count, orDash } from '../lib/format.ts'
+import { count, many, orDash } from '../lib/format.ts'
 import { h, html, type View } from '../lib/html.ts'
 import { Link } from '../lib/route.ts'
 import { Failure } from '../ui/failure.ts'
@@ -77,7 +77,7 @@ function Plan({ plan }: { plan: MigrationPlan }): View {
   const more = plan.is_truncated || items.length > shown.length
   return html`
     <p class="well-known">
-      <strong>${count(pending)}</strong> of ${count(tenants)} tenants have something to do${problems === 0 ? '.' : html`; <strong class="problem-inline">${count(problems)} could not be asked</strong>.`}
+      <strong>${count(pending)}</strong> of ${many(tenants, 'tenant')} have something to do${problems === 0 ? '.' : html`; <strong class="problem-inline">${count(problems)} could not be asked</strong>.`}
     </p>
     ${files.length === 0 ? null : h(Files, { files })}
     ${
@@ -111,7 +111,7 @@ function Files({ files }: { files: MigrationPlan['files'] }): View {
     <div class="card files">
       ${files.map(
         ({ name, tenants, sql }) => html`<details key=${name}>
-          <summary><span class="mono">${name}</span> <span class="of">in ${count(tenants)} tenants</span></summary>
+          <summary><span class="mono">${name}</span> <span class="of">in ${many(tenants, 'tenant')}</span></summary>
           ${sql === null ? html`<p class="hint">Too long to be shown here.</p>` : html`<pre tabindex="0"><code>${sql}</code></pre>`}
         </details>`,
       )}

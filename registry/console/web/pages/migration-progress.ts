@@ -1,5 +1,5 @@
 import type { RunItem } from '../../../admin/migration-runs.ts'
-import { count, rate, span } from '../lib/format.ts'
+import { count, many, rate, span } from '../lib/format.ts'
 import { h, html, type View } from '../lib/html.ts'
 import { isUnderWay } from '../lib/run.ts'
 import { Badge } from '../ui/status.ts'
@@ -30,7 +30,7 @@ export function RunProgress({ run }: { run: RunItem }): View {
   const text =
     tenants === null
       ? 'The tenants are being chosen.'
-      : `${count(done)} of ${count(tenants)} tenants`
+      : `${count(done)} of ${many(tenants, 'tenant')}`
   return html`<div class="card progress">
     <div class="section-head">
       <p>${h(RunState, { run })} <strong>${text}</strong></p>

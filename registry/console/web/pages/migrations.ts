@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks'
 import type { FleetSummary } from '../../../admin/migration-summary.ts'
 import { call } from '../lib/api.ts'
-import { count, DASH, orDash, percent } from '../lib/format.ts'
+import { count, DASH, many, orDash, percent } from '../lib/format.ts'
 import { h, html, type View } from '../lib/html.ts'
 import { usePolled } from '../lib/poll.ts'
 import { go, Link } from '../lib/route.ts'
@@ -56,7 +56,7 @@ export function MigrationsPage(): View {
 
 function headline({ target, tenants, running }: FleetSummary): string {
   const state = running === null ? 'no run is under way' : 'a run is under way'
-  return `${count(tenants)} tenants · this release is at ${orDash(target)} · ${state}`
+  return `${many(tenants, 'tenant')} · this release is at ${orDash(target)} · ${state}`
 }
 
 function Summary({ summary }: { summary: FleetSummary }): View {

@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks'
 import type { DatabaseHostItem } from '../../../admin/database-hosts.ts'
 import { call } from '../lib/api.ts'
-import { count, orDash } from '../lib/format.ts'
+import { count, many, orDash } from '../lib/format.ts'
 import { h, html, type View } from '../lib/html.ts'
 import { usePolled } from '../lib/poll.ts'
 import { useHolder, useMay } from '../lib/session.ts'
@@ -122,7 +122,7 @@ function Removal({ host, onClose, onRemoved }: RemovalProps): View {
     return message
   }
   const stay =
-    host.tenants === 0 ? '' : ` The ${count(host.tenants)} tenants there stay as they are.`
+    host.tenants === 0 ? '' : ` What is there stays as it is: ${many(host.tenants, 'tenant')}.`
   return h(Confirm, {
     title: `Remove ${host.name}`,
     verb: 'Remove',
