@@ -1,7 +1,7 @@
 import type { FleetState } from '../../../live/fleet.ts'
 import { call, queryString } from '../lib/api.ts'
 import { loopTone, type Problem, problemsOf } from '../lib/fleet.ts'
-import { bytes, count, many, ms, percent, rate, time } from '../lib/format.ts'
+import { bytes, count, DASH, many, ms, percent, rate, time } from '../lib/format.ts'
 import { h, html, type View } from '../lib/html.ts'
 import { usePolled } from '../lib/poll.ts'
 import { Failure } from '../ui/failure.ts'
@@ -107,6 +107,9 @@ function figuresOf({ totals, gateways }: FleetState): readonly Figure[] {
       totals.upstream_connections_max,
       'connections',
     ),
-    connections('Databases', totals.db_connections, totals.db_connections_max, 'connections'),
+    totals.db_connections_max === 0
+      ? // Gateways without traffic have no way to ask: nothing is known, which is not zero.
+        { title: 'Databases', value: DASH, note: 'no replica told' }
+      : connections('Databases', totals.db_connections, totals.db_connections_max, 'connections'),
   ]
 }
