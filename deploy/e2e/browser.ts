@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -35,6 +35,9 @@ export interface Visit {
 
 const TEMPORARY = 'TMPDIR'
 const START_MS = 60_000
+const PREFIX = 'doorman-chromium-'
+/** No test runs for so long. */
+const STALE_MS = 7_200_000
 const ACTION_MS = 10_000
 /** Not those of the package: they switch off what is tested here, such as the same-origin policy. */
 const ARGS = [
@@ -47,7 +50,8 @@ const RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-pra
 
 /** Unpacks the browser into a folder of this process, which `close` takes away. */
 export async function startBrowser(): Promise<TestBrowser> {
-  const folder = await mkdtemp(join(tmpdir(), 'doorman-chromium-'))
+  await sweep()
+  const folder = await mkdtemp(join(tmpdir(), PREFIX))
   const remove = () => rm(folder, { recursive: true, force: true })
   let browser: Browser
   try {
@@ -70,6 +74,18 @@ export async function startBrowser(): Promise<TestBrowser> {
       await browser.close()
       await remove()
     },
+  }
+}
+
+/** Of tests that were killed: each has left a whole browser. */
+async function sweep(): Promise<void> {
+  const names = await readdir(tmpdir())
+  for (const name of names.filter(one => one.startsWith(PREFIX))) {
+    const folder = join(tmpdir(), name)
+    const left = await stat(folder).catch(() => null)
+    if (left === null || left.uid !== process.getuid?.() || Date.now() - left.mtimeMs < STALE_MS)
+      continue
+    await rm(folder, { recursive: true, force: true })
   }
 }
 

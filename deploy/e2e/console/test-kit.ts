@@ -43,7 +43,7 @@ export async function startConsoleWorld(options: WorldOptions = {}): Promise<Con
       await opened.page.goto(`${base}${path}`)
       await opened.page.getByLabel('Admin key').fill(as)
       await opened.page.keyboard.press('Enter')
-      await opened.page.getByRole('navigation', { name: 'Pages' }).waitFor()
+      await opened.page.getByRole('navigation', { name: 'Pages', exact: true }).waitFor()
       return opened
     },
     async close() {
