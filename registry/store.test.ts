@@ -205,10 +205,11 @@ t.test('a tenant’s issuer is set, found and taken away, and no two tenants hav
 
 t.test('the version moves on every change of anything, and nobody can set it', async t => {
   const { id, configVersion } = await store.create(newTenant())
+  await registry.admin.query(`INSERT INTO plans (code, name) VALUES ('p', 'P')`)
   const columns = [
     `name = 'n'`,
     `plan = 'p'`,
-    `limits = '{"a":1}'`,
+    `limits = '{"requests_per_s":1}'`,
     `tokens_valid_after = now()`,
     `app_url = 'http://x'`,
     `schema_version = '0001'`,

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { Writable } from 'node:stream'
 import pg from 'pg'
 import t from 'tap'
@@ -25,8 +26,10 @@ t.test('a sink that is full at the end holds up no statement after it', async t 
   // Small enough to come together with its end.
   const statement = `COPY (SELECT repeat('x', 10) FROM generate_series(1, 3)) TO STDOUT`
   t.equal(await copyOut(client, statement, sink), 3)
+  const finished = once(sink, 'finish')
   sink.end()
   const late = () => new Error('the connection reads no more')
   await t.resolves(withDeadline(client.query('SELECT 1'), 5000, late))
+  await finished
   t.equal(bytes, 33)
 })

@@ -14,7 +14,7 @@ t.test(
       if (status === 401)
         t.match(
           code,
-          /^(TOKEN_|TENANT_UNKNOWN|INVALID_CREDENTIALS|CONTEXT_INVALID|ADMIN_KEY_INVALID)/,
+          /^(TOKEN_|TENANT_UNKNOWN|INVALID_CREDENTIALS|CONTEXT_INVALID|ADMIN_(KEY_INVALID|SESSION_ENDED))/,
         )
     }
   },

@@ -125,6 +125,11 @@ async function unmoved(t: Test, tenant: Tenant) {
   await query(tenant.url, `INSERT INTO parents (n) VALUES (1); UPDATE keyless SET b = 'x'`)
 }
 
+const SPOIL = `DO $$ BEGIN
+  WHILE to_regclass('public.parents') IS NULL LOOP PERFORM pg_sleep(0.002); END LOOP;
+  ALTER TABLE parents ADD CHECK (n < 5);
+END $$`
+
 const ALL = `SELECT (SELECT json_agg(p ORDER BY id) FROM parents p)::text AS parents,
   (SELECT json_agg(c ORDER BY id) FROM extra."Child ""rows""" c)::text AS children,
   (SELECT json_agg(k ORDER BY a) FROM keyless k)::text AS keyless`
@@ -181,12 +186,14 @@ t.test('whatever fails, the tenant is where it was, and no slot is left', async 
     await t.rejects(tenant.move(onStep, { signal: stop.signal }), MoveAborted, `at ${at}`)
     await unmoved(t, tenant)
   }
+  let spoilt: Promise<unknown> = Promise.resolve()
   const refuse = (step: MoveStep) => {
-    if (step !== 'replicate') return
-    void query(far.url(tenant.key), 'ALTER TABLE parents ADD CHECK (n < 5)').catch(() => {})
+    // As soon as the table is there, and before its rows are.
+    if (step === 'rehearse') spoilt = query(far.url(tenant.key), SPOIL)
   }
   const broken = tenant.move(refuse)
   await t.rejects(broken, { message: /new database refuses a row|is violated by some row/ })
+  await spoilt
   await unmoved(t, tenant)
 })
 
