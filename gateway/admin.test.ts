@@ -378,6 +378,7 @@ t.test('every answer is as the document says', async t => {
       body: { tenant_key: 'told', ...(await makeDatabase('db_told')), verify: false },
     },
     updateTenant: { body: { plan: 'gold' } },
+    moveTenant: { body: { ...(await makeDatabase('db_target')), dry_run: true } },
     testDetails: { body: await makeDatabase('db_details') },
     startDebug: { body: { minutes: 1, reason: 'as told' } },
     createPlan: { body: { code: 'told', limits: { requests_per_s: 5 } } },

@@ -227,6 +227,12 @@ export const ERRORS = {
     message: 'The connection details do not work.',
     check: 'The message names the part; the database or bucket itself, as seen from the gateway.',
   },
+  MOVE_FAILED: {
+    status: 422,
+    blame: 'client',
+    message: 'The tenant could not be moved. It is where it was, and is served.',
+    check: 'The message says what hindered it, the log line of each step how far it came.',
+  },
   PROVISIONING_FAILED: {
     status: 502,
     blame: 'platform',

@@ -4,6 +4,7 @@ import type { AuditItem, AuditPage } from '../audit.ts'
 import type { TenantItem } from '../item.ts'
 import type { AdminKey } from '../keys.ts'
 import type { TenantPage } from '../list.ts'
+import type { Moved } from '../move.ts'
 import type { PlanItem } from '../plans.ts'
 import type { ConnectionReport } from '../probe.ts'
 import type { ProbeResult } from '../probe-result.ts'
@@ -55,6 +56,16 @@ export const tenantResult = z.strictObject({
   }),
   problem: maybe,
 }) satisfies z.ZodType<TenantItem>
+
+export const movedResult = z.strictObject({
+  dry_run: z.boolean(),
+  tables: count,
+  rows: count,
+  held_ms: count,
+  notes: z.array(text),
+  undo: z.array(text),
+  fence_problem: maybe,
+}) satisfies z.ZodType<Moved>
 
 export const tenantPageResult = z.strictObject({
   items: z.array(tenantResult),

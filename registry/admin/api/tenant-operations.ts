@@ -4,6 +4,7 @@ import { createTenant } from '../create.ts'
 import { endDebug, startDebug } from '../debug.ts'
 import { createInput, detailsProbeInput, patchInput, probeInput, wrongField } from '../fields.ts'
 import { getTenant, listTenants } from '../list.ts'
+import { moveInput, moveTenantBy } from '../move.ts'
 import { patchTenant } from '../patch.ts'
 import { testConnection, testDetails } from '../probe.ts'
 import { provisionInput } from '../provision-input.ts'
@@ -19,6 +20,7 @@ import { acceptedResult } from './provisioning-results.ts'
 import { debugBody, listQuery, reasonBody, removeBody, removeQuery, usageQuery } from './queries.ts'
 import {
   connectionResult,
+  movedResult,
   removedResult,
   tenantPageResult,
   tenantResult,
@@ -109,6 +111,16 @@ export const TENANT_OPERATIONS: readonly Operation[] = [
       message: 'Tenant is suspended.',
       result: await unarchiveTenant(deps, actor, id, body.reason, expected),
     }),
+  }),
+  operation({
+    ...{ name: 'moveTenant', method: 'POST', path: '/tenants/:id/move', scope: 'own' },
+    summary: 'Copy it into another database while its requests wait; answers when it is done',
+    body: moveInput,
+    result: movedResult,
+    run: async ({ deps, actor, id, body, expected, gone }) => {
+      const result = await moveTenantBy(deps, actor, id, body, expected, gone)
+      return { message: body.dry_run ? 'Tenant can be moved.' : 'Tenant has moved.', result }
+    },
   }),
   operation({
     ...{ name: 'testConnection', method: 'POST', scope: 'operate' },
