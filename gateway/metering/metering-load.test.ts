@@ -208,7 +208,8 @@ t.test('with a journal no request is lost by SIGKILL, and none counts twice', as
       await delay(600)
       const pids = workersOf(journalling as RunningGateway)
       const pid = pids[kills % pids.length]
-      if (pid === undefined || isOver) continue
+      // One is always there to answer, however long the primary waits for the other.
+      if (pid === undefined || pids.length < 2 || isOver) continue
       process.kill(pid, 'SIGKILL')
       kills++
     }
