@@ -1,29 +1,9 @@
-import { execFile, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 
-const COST = fileURLToPath(new URL('../gateway/metering/metering-cost.ts', import.meta.url))
 const LOAD = fileURLToPath(new URL('../gateway/metering/metering-load.test.ts', import.meta.url))
-const COST_DEADLINE_MS = 120_000
-
-interface Cost {
-  /** Microseconds. */
-  readonly usPerRequest: Readonly<Record<string, { median: number; mean: number }>>
-}
-
-/** `npm run bench -- metering-cost`: what counting adds to a request at the gateway. */
-export async function benchMeteringCost(): Promise<string> {
-  const options = { timeout: COST_DEADLINE_MS, killSignal: 'SIGKILL' } as const
-  const { stdout } = await promisify(execFile)(process.execPath, [COST], options)
-  const { usPerRequest } = JSON.parse(stdout) as Cost
-  const rows = Object.entries(usPerRequest).map(
-    ([step, { median, mean }]) =>
-      `  ${step.padEnd(56)} ${median.toFixed(2).padStart(6)} ${mean.toFixed(2).padStart(8)}\n`,
-  )
-  return `  ${'µs per request'.padEnd(56)} median     mean\n${rows.join('')}`
-}
 
 /**
  * `npm run bench -- metering`: the test of the suite with as many requests as asked for. Two gateways of two workers

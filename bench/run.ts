@@ -2,11 +2,10 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { cpus, release, totalmem } from 'node:os'
 import { dirname, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { benchAdmission } from './admission.ts'
-import { benchBinding } from './binding.ts'
 import { benchConnections } from './connections/run.ts'
 import { benchControlPlane } from './control-plane.ts'
-import { benchMetering, benchMeteringCost } from './metering.ts'
+import { benchCost } from './costs.ts'
+import { benchMetering } from './metering.ts'
 import { benchMigrations } from './migrations/run.ts'
 import { benchNoisyNeighbour, noisyOptions } from './noisy-neighbour.ts'
 import { HELP, type Options, parseOptions } from './options.ts'
@@ -27,20 +26,13 @@ main(process.argv.slice(2)).catch((error: unknown) => {
 })
 
 async function main(args: readonly string[]): Promise<void> {
-  if (args.length === 1 && args[0] === 'binding') {
-    process.stdout.write(await benchBinding())
-    return
-  }
-  if (args.length === 1 && args[0] === 'admission') {
-    process.stdout.write(await benchAdmission())
+  const cost = args.length === 1 ? await benchCost(args[0] as string) : null
+  if (cost !== null) {
+    process.stdout.write(cost)
     return
   }
   if (args[0] === 'noisy-neighbour') {
     process.stdout.write(await benchNoisyNeighbour(noisyOptions(args.slice(1)), progress))
-    return
-  }
-  if (args.length === 1 && args[0] === 'metering-cost') {
-    process.stdout.write(await benchMeteringCost())
     return
   }
   if (args[0] === 'metering' && args.length <= 2 && /^\d{1,8}$/.test(args[1] ?? '1000000')) {

@@ -1,6 +1,7 @@
 import { Counter, Gauge, Registry } from 'prom-client'
 import type { Fault } from '../registry/lib/errors.ts'
 import { showProcess } from '../registry/lib/process-metrics.ts'
+import { showCounts } from '../registry/lib/show-counts.ts'
 import { AffectedTenants } from './affected-tenants.ts'
 import type { Exchange } from './exchange.ts'
 import type { FleetFigures } from './fleet/fleet.ts'
@@ -81,7 +82,8 @@ export function makeMetrics(gauges: Gauges, tenants: TenantSeries): GatewayMetri
     () => gauges.overload.delayMs / 1000,
     'max',
   )
-  counter(
+  showCounts(
+    registry,
     'doorman_shed_requests_total',
     'Requests refused at once as OVERLOADED. By reason: “loop” is CPU, “in-flight” is an app that answers slowly.',
     'reason',
@@ -95,7 +97,8 @@ export function makeMetrics(gauges: Gauges, tenants: TenantSeries): GatewayMetri
     'Open client connections. Near CLIENT_CONNECTIONS_MAX idle ones are evicted: more gateways, or a flood.',
     gauges.clientConnections,
   )
-  counter(
+  showCounts(
+    registry,
     'doorman_client_connections_cut_total',
     'Connections refused by a cap, and idle ones evicted to make room. A rise: a flood of idle or slow connections, or caps (CLIENT_CONNECTIONS_*) that are too low.',
     'what',
@@ -158,7 +161,8 @@ export function makeMetrics(gauges: Gauges, tenants: TenantSeries): GatewayMetri
     () => gauges.replicas().ranked,
     'min',
   )
-  counter(
+  showCounts(
+    registry,
     'doorman_fleet_events_total',
     'Changes of who serves whom. ejection: a replica kept failing several tenants, the log says which. breaker: a tenant’s own database or bucket fails, see TENANT_DATABASE_UNAVAILABLE. respread: a tenant is more than its replicas can bear; look at doorman_replicas and add some. Each without an end: something swings.',
     'event',
@@ -167,7 +171,8 @@ export function makeMetrics(gauges: Gauges, tenants: TenantSeries): GatewayMetri
       return { ejection: ejections, breaker: breakersOpened, respread }
     },
   )
-  counter(
+  showCounts(
+    registry,
     'doorman_fleet_choices_total',
     'Requests not served by the tenant’s first replica (affinity spill). Much of all requests: the load bound is met all the time, so the replicas are few for the load.',
     'choice',
@@ -196,25 +201,6 @@ export function makeMetrics(gauges: Gauges, tenants: TenantSeries): GatewayMetri
       registers: [registry],
       collect() {
         this.set(read())
-      },
-    })
-  }
-
-  /** Of counts that are kept elsewhere; read at scrape time. */
-  function counter(
-    name: string,
-    help: string,
-    label: string,
-    read: () => Readonly<Record<string, number>>,
-  ): void {
-    new Counter({
-      name,
-      help,
-      labelNames: [label],
-      registers: [registry],
-      collect() {
-        this.reset()
-        for (const [value, count] of Object.entries(read())) this.inc({ [label]: value }, count)
       },
     })
   }

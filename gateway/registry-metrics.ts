@@ -1,6 +1,7 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 import type { TenantCache, TenantCacheMetrics } from '../registry/cache.ts'
 import type { Keyring } from '../registry/envelope.ts'
+import { showCounts } from '../registry/lib/show-counts.ts'
 import type { TenantWatch } from '../registry/watch.ts'
 
 /** What the metrics show of the parts that follow the Registry. */
@@ -47,16 +48,13 @@ export class RegistryMetrics implements TenantCacheMetrics {
     for (const metric of [this.#lookups, this.#stale, this.#overtaken]) {
       registry.registerMetric(metric as Counter)
     }
-    new Counter({
-      name: 'doorman_registry_watch_events_total',
-      help: 'What the watch of the Registry met: notice, catch-up, catch-up-failed, gap, listener-lost. gap: all tenants were read anew. listener-lost and catch-up-failed beside each other: the Registry was away; the first alone: what stands between (a pooler, a firewall) drops connections that are silent.',
-      labelNames: ['event'] as const,
-      registers: [registry],
-      collect() {
-        this.reset()
-        for (const [event, count] of Object.entries(watch.counts)) this.inc({ event }, count)
-      },
-    })
+    showCounts(
+      registry,
+      'doorman_registry_watch_events_total',
+      'What the watch of the Registry met: notice, catch-up, catch-up-failed, gap, listener-lost. gap: all tenants were read anew. listener-lost and catch-up-failed beside each other: the Registry was away; the first alone: what stands between (a pooler, a firewall) drops connections that are silent.',
+      'event',
+      () => watch.counts,
+    )
     new Gauge({
       name: 'doorman_absent_tenants',
       help: 'Ids, keys and issuers remembered to be of no tenant. Near 4096 for long: somebody tries ids or keys of tenants.',

@@ -1,7 +1,8 @@
 import { Fault } from '../../registry/lib/errors.ts'
 import type { Tenant } from '../../registry/tenant.ts'
-import type { Exchange, ReplyListener } from '../exchange.ts'
+import type { Exchange } from '../exchange.ts'
 import { Alarm, type TimerWheel } from '../http1/timer-wheel.ts'
+import { type Resume, WaitingExchange } from '../waiting-exchange.ts'
 import { FairQueue } from './fair-queue.ts'
 
 export interface GateOptions {
@@ -15,9 +16,6 @@ export interface GateOptions {
   /** Milliseconds of a clock that never goes back. */
   readonly now?: () => number
 }
-
-/** How a request goes on that has waited: with null, or with the failure that it is answered by. */
-export type Resume = (exchange: Exchange, error: Fault | null) => void
 
 /** How waiting ended, or did not begin. */
 export type WaitEnd = 'served' | 'gone' | 'late' | 'full'
@@ -36,7 +34,7 @@ export class Gate {
   readonly #options: GateOptions
   readonly #now: () => number
   readonly #perTenantMax: number
-  readonly #queue = new FairQueue<Waiter>()
+  readonly #queue = new FairQueue<WaitingExchange>()
   readonly #alarm: Alarm
   #inside = 0
   #isPumping = false
@@ -84,10 +82,10 @@ export class Gate {
     resume: Resume,
     onGone: (exchange: Exchange) => void,
   ): void {
-    const key = (exchange.tenant as Tenant).id
+    const key = keyOf(exchange)
     this.#makeRoom(key)
     const deadlineMs = this.#now() + this.#options.waitMs
-    const waiter = new Waiter(exchange, key, deadlineMs, resume, () => {
+    const waiter = new WaitingExchange(exchange, deadlineMs, resume, () => {
       this.#queue.remove(key, waiter)
       this.ends.gone++
       onGone(exchange)
@@ -133,7 +131,7 @@ export class Gate {
     this.#isPumping = true
     try {
       while (this.#queue.size > 0 && this.#inside < this.#options.cap()) {
-        const waiter = this.#queue.pop() as Waiter
+        const waiter = this.#queue.pop() as WaitingExchange
         this.#inside++
         waiter.exchange.isInside = true
         this.#end(waiter, 'served', null)
@@ -149,7 +147,8 @@ export class Gate {
       let isLate = false
       // All wait equally long: where the oldest of a tenant is in time, all of it are.
       for (const waiter of this.#queue.oldest()) {
-        if (waiter.deadlineMs > nowMs || !this.#queue.remove(waiter.key, waiter)) continue
+        if (waiter.deadlineMs > nowMs || !this.#queue.remove(keyOf(waiter.exchange), waiter))
+          continue
         isLate = true
         this.#end(waiter, 'late', new Fault('UPSTREAM_BUSY', 'waited for too long'))
       }
@@ -160,47 +159,18 @@ export class Gate {
     if (this.#queue.size > 0) this.#options.wheel.arm(this.#alarm, LOOK_MS)
   }
 
-  #end(waiter: Waiter, how: WaitEnd, error: Fault | null): void {
+  #end(waiter: WaitingExchange, how: WaitEnd, error: Fault | null): void {
     this.ends[how]++
     this.#finish(waiter, error)
   }
 
-  #finish(waiter: Waiter, error: Fault | null): void {
+  #finish(waiter: WaitingExchange, error: Fault | null): void {
     waiter.leave()
     waiter.resume(waiter.exchange, error)
   }
 }
 
-/** One request in line. Hears of its client meanwhile. */
-class Waiter implements ReplyListener {
-  readonly exchange: Exchange
-  readonly key: string
-  readonly deadlineMs: number
-  readonly resume: Resume
-  readonly #onGone: () => void
-
-  constructor(
-    exchange: Exchange,
-    key: string,
-    deadlineMs: number,
-    resume: Resume,
-    onGone: () => void,
-  ) {
-    this.exchange = exchange
-    this.key = key
-    this.deadlineMs = deadlineMs
-    this.resume = resume
-    this.#onGone = onGone
-    exchange.reply.listener = this
-  }
-
-  leave(): void {
-    if (this.exchange.reply.listener === this) this.exchange.reply.listener = null
-  }
-
-  onReplyGone(): void {
-    this.#onGone()
-  }
-
-  onReplyDrain(): void {}
+/** Only a resolved tenant's requests come so far. */
+function keyOf({ tenant }: Exchange): string {
+  return (tenant as Tenant).id
 }

@@ -1,6 +1,7 @@
-import { Counter, Gauge, type Registry } from 'prom-client'
+import { Gauge, type Registry } from 'prom-client'
 import { exchangeShares } from '../../registry/admission-shares.ts'
 import type { Log } from '../../registry/lib/log.ts'
+import { showCounts } from '../../registry/lib/show-counts.ts'
 import type { Membership } from '../../registry/membership.ts'
 import { readPlans } from '../../registry/plans.ts'
 import type { RegistryStore } from '../../registry/store.ts'
@@ -128,26 +129,20 @@ function makeComplain(log: Log) {
 
 function showAdmission(registry: Registry, admission: Admission, { events }: Quotas): void {
   const registers = [registry]
-  new Counter({
-    name: 'doorman_admission_refused_total',
-    help: 'Requests refused by a limit of their tenant. rate of one tenant without an end: see the access log for whose; its plan is too small, or it floods.',
-    labelNames: ['limit'],
-    registers,
-    collect() {
-      this.reset()
-      for (const [limit, count] of Object.entries(admission.refused)) this.inc({ limit }, count)
-    },
-  })
-  new Counter({
-    name: 'doorman_quota_events_total',
-    help: 'Tenants whose monthly quota was found used up, once per process and month. The log says which: sell it a larger plan.',
-    labelNames: ['quota'],
-    registers,
-    collect() {
-      this.reset()
-      for (const [quota, count] of Object.entries(events)) this.inc({ quota }, count)
-    },
-  })
+  showCounts(
+    registry,
+    'doorman_admission_refused_total',
+    'Requests refused by a limit of their tenant. rate of one tenant without an end: see the access log for whose; its plan is too small, or it floods.',
+    'limit',
+    () => admission.refused,
+  )
+  showCounts(
+    registry,
+    'doorman_quota_events_total',
+    'Tenants whose monthly quota was found used up, once per process and month. The log says which: sell it a larger plan.',
+    'quota',
+    () => events,
+  )
   new Gauge({
     name: 'doorman_admission_tenants',
     help: 'Tenants whose use is counted: those of the last minute. Far above the usual: somebody uses tokens of many tenants.',
@@ -178,16 +173,13 @@ function showShares(registry: Registry, shares: Shares): void {
       this.set(shares.figures.byDemand)
     },
   })
-  new Counter({
-    name: 'doorman_admission_share_turns_total',
-    help: 'Exchanges of parts through the Registry, by outcome. failed grows: the Registry cannot be asked, and the parts stay as they are.',
-    labelNames: ['outcome'],
-    registers,
-    collect() {
-      this.reset()
-      for (const [outcome, count] of Object.entries(shares.turns)) this.inc({ outcome }, count)
-    },
-  })
+  showCounts(
+    registry,
+    'doorman_admission_share_turns_total',
+    'Exchanges of parts through the Registry, by outcome. failed grows: the Registry cannot be asked, and the parts stay as they are.',
+    'outcome',
+    () => shares.turns,
+  )
 }
 
 function showGate(registry: Registry, gate: Gate): void {
@@ -200,14 +192,11 @@ function showGate(registry: Registry, gate: Gate): void {
       this.set(gate.waiting)
     },
   })
-  new Counter({
-    name: 'doorman_queue_ends_total',
-    help: 'Requests that waited, or found the line full, by how that ended. late and full are UPSTREAM_BUSY to their clients.',
-    labelNames: ['end'],
-    registers,
-    collect() {
-      this.reset()
-      for (const [end, count] of Object.entries(gate.ends)) this.inc({ end }, count)
-    },
-  })
+  showCounts(
+    registry,
+    'doorman_queue_ends_total',
+    'Requests that waited, or found the line full, by how that ended. late and full are UPSTREAM_BUSY to their clients.',
+    'end',
+    () => gate.ends,
+  )
 }

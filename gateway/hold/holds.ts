@@ -1,8 +1,9 @@
 import type { HoldNotice } from '../../registry/hold-notice.ts'
 import { Fault } from '../../registry/lib/errors.ts'
 import type { TenantId } from '../../registry/tenant.ts'
-import type { Exchange, ReplyListener } from '../exchange.ts'
+import type { Exchange } from '../exchange.ts'
 import { Alarm, type TimerWheel } from '../http1/timer-wheel.ts'
+import { type Resume, WaitingExchange } from '../waiting-exchange.ts'
 
 export interface HoldsOptions {
   readonly wheel: TimerWheel
@@ -24,9 +25,6 @@ export interface HoldsOptions {
   readonly now?: () => number
 }
 
-/** How a held request goes on: with null, or with the failure that it is answered by. */
-export type Resume = (exchange: Exchange, error: Fault | null) => void
-
 type State = 'held' | 'releasing' | 'over'
 
 /** See `look`. */
@@ -47,7 +45,7 @@ interface Held {
   isDrained: boolean
   isPumping: boolean
   /** Oldest first, so that the first is the first to be late. */
-  readonly waiters: Set<Waiter>
+  readonly waiters: Set<WaitingExchange>
   /** Those that went on and have not ended. */
   readonly passing: Set<Exchange>
   readonly alarm: Alarm
@@ -152,7 +150,7 @@ export class Holds {
     if (held.waiters.size >= waitersPerTenantMax || this.#waiting >= waitersMax) {
       throw tooLong(held.untilMs - nowMs, 'too many requests are held')
     }
-    const waiter = new Waiter(exchange, nowMs + waitMaxMs, resume, () => {
+    const waiter = new WaitingExchange(exchange, nowMs + waitMaxMs, resume, () => {
       this.#forget(held, waiter)
       onGone(exchange)
     })
@@ -230,13 +228,13 @@ export class Holds {
     }
   }
 
-  #letGo(held: Held, waiter: Waiter, error: Fault | null): void {
+  #letGo(held: Held, waiter: WaitingExchange, error: Fault | null): void {
     this.#forget(held, waiter)
     waiter.leave()
     waiter.resume(waiter.exchange, error)
   }
 
-  #forget(held: Held, waiter: Waiter): void {
+  #forget(held: Held, waiter: WaitingExchange): void {
     if (held.waiters.delete(waiter)) this.#waiting--
   }
 
@@ -263,32 +261,6 @@ export class Holds {
       this.#options.wheel.arm(held.alarm, LATE_MS)
     } else this.#arm(held, nowMs)
   }
-}
-
-/** One request in line. Hears of its client meanwhile. */
-class Waiter implements ReplyListener {
-  readonly exchange: Exchange
-  readonly deadlineMs: number
-  readonly resume: Resume
-  readonly #onGone: () => void
-
-  constructor(exchange: Exchange, deadlineMs: number, resume: Resume, onGone: () => void) {
-    this.exchange = exchange
-    this.deadlineMs = deadlineMs
-    this.resume = resume
-    this.#onGone = onGone
-    exchange.reply.listener = this
-  }
-
-  leave(): void {
-    if (this.exchange.reply.listener === this) this.exchange.reply.listener = null
-  }
-
-  onReplyGone(): void {
-    this.#onGone()
-  }
-
-  onReplyDrain(): void {}
 }
 
 function tooLong(restMs: number, reason: string): Fault {

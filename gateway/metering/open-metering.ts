@@ -1,5 +1,6 @@
-import { Counter, Gauge, type Registry } from 'prom-client'
+import { Gauge, type Registry } from 'prom-client'
 import type { Log } from '../../registry/lib/log.ts'
+import { showCounts } from '../../registry/lib/show-counts.ts'
 import type { RegistryStore } from '../../registry/store.ts'
 import type { GatewayConfig } from '../config.ts'
 import { adoptJournals } from './adopt-journals.ts'
@@ -89,7 +90,8 @@ function show(
       this.set((Date.now() - writer.writtenAtMs) / 1000)
     },
   })
-  counter(
+  showCounts(
+    registry,
     'doorman_metering_batches_total',
     'Batches of usage by outcome. refused not 0: usage is lost to the invoices; the log has the sequence and why.',
     'outcome',
@@ -98,44 +100,25 @@ function show(
       refused: writer.refused,
     }),
   )
-  counter(
+  showCounts(
+    registry,
     'doorman_metering_lost_total',
     'What a bound kept from being counted. Not 0: a bound of gateway/metering/meter.ts was met, and invoices are too low by that much.',
     'what',
-    () => ({
-      ...meter.lost,
-    }),
+    () => meter.lost,
   )
-  counter(
+  showCounts(
+    registry,
     'doorman_metering_journal_failures_total',
     'Writes to the journal that failed. Not 0: the disk of METERING_JOURNAL_DIR is full or broken, and a killed process would lose what it counted.',
     'outcome',
     () => ({ refused: journal?.failures ?? 0 }),
   )
-  counter(
+  showCounts(
+    registry,
     'doorman_usage_fields_ignored_total',
     'Fields x-usage that count nothing, by why. A rise: the app sends some that cannot be read.',
     'why',
-    () => ({
-      ...meter.fieldProblems,
-    }),
+    () => meter.fieldProblems,
   )
-
-  function counter(
-    name: string,
-    help: string,
-    label: string,
-    read: () => Readonly<Record<string, number>>,
-  ): void {
-    new Counter({
-      name,
-      help,
-      labelNames: [label],
-      registers: [registry],
-      collect() {
-        this.reset()
-        for (const [value, count] of Object.entries(read())) this.inc({ [label]: value }, count)
-      },
-    })
-  }
 }

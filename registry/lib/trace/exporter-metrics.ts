@@ -1,4 +1,5 @@
-import { Counter, type Registry } from 'prom-client'
+import type { Registry } from 'prom-client'
+import { showCounts } from '../show-counts.ts'
 import type { SpanExporter } from './exporter.ts'
 
 /**
@@ -10,15 +11,11 @@ export function showExporter(
   prefix: string,
   exporter: Pick<SpanExporter, 'figures'> | null,
 ): void {
-  new Counter({
-    name: `${prefix}spans_total`,
-    help: 'Spans for the trace collector by what became of them; none where OTEL_EXPORTER_OTLP_ENDPOINT is not set. dropped: the queue was full, so keep fewer traces (OTEL_TRACES_SAMPLER) or mend the collector. failed: it refused them or was away, the log says why. No request waits for either.',
-    labelNames: ['outcome'] as const,
-    registers: [registry],
-    collect() {
-      this.reset()
-      const figures = exporter?.figures ?? { exported: 0, dropped: 0, failed: 0 }
-      for (const [outcome, count] of Object.entries(figures)) this.inc({ outcome }, count)
-    },
-  })
+  showCounts(
+    registry,
+    `${prefix}spans_total`,
+    'Spans for the trace collector by what became of them; none where OTEL_EXPORTER_OTLP_ENDPOINT is not set. dropped: the queue was full, so keep fewer traces (OTEL_TRACES_SAMPLER) or mend the collector. failed: it refused them or was away, the log says why. No request waits for either.',
+    'outcome',
+    () => ({ ...(exporter?.figures ?? { exported: 0, dropped: 0, failed: 0 }) }),
+  )
 }
