@@ -4,6 +4,7 @@ import t from 'tap'
 import { Keyring } from '../registry/envelope.ts'
 import { RegistryStore } from '../registry/store.ts'
 import type { TenantId, TenantKey } from '../registry/tenant.ts'
+import { insertTenant } from '../registry/tenant-write.ts'
 import { newTenant, silent, startTestRegistry } from '../registry/test-kit.ts'
 import { childEnv, run } from './local/run.ts'
 
@@ -44,7 +45,7 @@ t.test(
       const passwordEncrypted = keyring.encrypt(password, place)
       const at = { host: '127.0.0.1', port: registry.server.port, name: key, user: 'one' }
       const db = { ...at, passwordEncrypted, sslMode: null, poolMax: null }
-      await store.create(newTenant({ id, key: key as TenantKey, db }))
+      await insertTenant(store, newTenant({ id, key: key as TenantKey, db }))
     }
     const env = { TENANT_REGISTRY_DB_URL: registry.url, MASTER_ENCRYPTION_KEY: MASTER }
     const { code, stdout, output } = await enter('true', env)

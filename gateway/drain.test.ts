@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import t from 'tap'
 import { WebSocket, WebSocketServer } from 'ws'
 import type { Tenant } from '../registry/tenant.ts'
+import { writeStatus } from '../registry/tenant-write.ts'
 import { startGateway, startUpstream, startWorld, until } from './test-kit.ts'
 
 const MIB = 1024 * 1024
@@ -49,13 +50,13 @@ t.test('a long download is cut when its tenant is suspended, and no other is', a
   await until(() => halves.size === 2)
   const gone = once(halves.get('/api/files/a') as ServerResponse, 'close')
   const startedAt = performance.now()
-  await world.store.setStatus(acme.id, 'suspended', 'test')
+  await writeStatus(world.store, acme.id, 'suspended', 'test')
   t.equal(await mine, 'an abort')
   await gone
   t.ok(performance.now() - startedAt < 5000)
   rest('/api/files/b')
   t.equal(await theirs, 4 * MIB)
-  await world.store.setStatus(acme.id, 'active', 'test')
+  await writeStatus(world.store, acme.id, 'active', 'test')
 })
 
 t.test(

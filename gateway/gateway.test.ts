@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import t from 'tap'
 import { CONTEXT_HEADER, REQUEST_HEADER, verifyRequest } from '../registry/context.ts'
+import { writeDb, writeStatus } from '../registry/tenant-write.ts'
 import {
   claimsOf,
   makeToken,
@@ -278,10 +279,10 @@ t.test('the gateway against a real Registry', async t => {
       await until(async () => (await get('/api/x', headers)).status === status, 5000)
       return performance.now() - startedAt
     }
-    await world.store.setStatus(tenant.id, 'suspended', 'test')
+    await writeStatus(world.store, tenant.id, 'suspended', 'test')
     t.ok((await statusWithin(403)) < 1000)
     t.equal(await codeOf(await get('/api/x', headers)), 'TENANT_SUSPENDED')
-    await world.store.setStatus(tenant.id, 'active', null)
+    await writeStatus(world.store, tenant.id, 'active', null)
     t.ok((await statusWithin(200)) < 1000)
   })
 
@@ -293,7 +294,7 @@ t.test('the gateway against a real Registry', async t => {
       owner: tenant.id,
       column: 'db_password_encrypted',
     })
-    await world.store.setDb(tenant.id, { ...tenant.db, passwordEncrypted }, tenant.configVersion)
+    await writeDb(world.store, tenant.id, { ...tenant.db, passwordEncrypted }, tenant.configVersion)
     await until(async () => {
       await get('/api/x', headers)
       const context = upstream.requests.at(-1)?.headers[CONTEXT_HEADER] as string
@@ -304,7 +305,7 @@ t.test('the gateway against a real Registry', async t => {
   t.test('a secret moved to another tenant does not open', async t => {
     const thief = await world.createTenant('thief')
     const stolen = { ...thief.db, passwordEncrypted: acme.db.passwordEncrypted }
-    await world.store.setDb(thief.id, stolen, thief.configVersion)
+    await writeDb(world.store, thief.id, stolen, thief.configVersion)
     const response = await get('/api/x', bearer(world.token(thief)))
     t.equal(response.status, 503)
     t.equal(await codeOf(response), 'TENANT_CONFIG_INVALID')

@@ -14,8 +14,9 @@ import { SpanExporter } from '../registry/lib/trace/exporter.ts'
 import { showExporter } from '../registry/lib/trace/exporter-metrics.ts'
 import { traceOptions } from '../registry/lib/trace/otel-env.ts'
 import { Membership } from '../registry/membership.ts'
-import { RegistryStore, type TenantChange } from '../registry/store.ts'
+import { RegistryStore } from '../registry/store.ts'
 import type { TenantQuery } from '../registry/tenant.ts'
+import { changedSince, type TenantChange } from '../registry/tenant-changes.ts'
 import { TenantWatch } from '../registry/watch.ts'
 import { isDebugged, makeAccessLog } from './access-log.ts'
 import { openAdmission } from './admission/open-admission.ts'
@@ -184,7 +185,7 @@ export async function startGateway(
   const watch = new TenantWatch({
     ...tls,
     url: config.TENANT_REGISTRY_DB_URL,
-    store,
+    changedSince: cursor => changedSince(store, cursor),
     log,
     onChange(change: TenantChange) {
       cache.invalidate(change)

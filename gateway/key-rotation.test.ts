@@ -8,6 +8,7 @@ import t from 'tap'
 import { childEnv, run } from '../deploy/local/run.ts'
 import { CONTEXT_HEADER } from '../registry/context.ts'
 import { Keyring } from '../registry/envelope.ts'
+import { countSecrets } from '../registry/stored-secrets.ts'
 import type { Tenant } from '../registry/tenant.ts'
 import { claimsOf, makeToken, startGateway, startUpstream, startWorld, until } from './test-kit.ts'
 
@@ -79,7 +80,7 @@ t.test('a master key is rotated while gateways serve', async t => {
   }
   const usesOf = async () =>
     Object.fromEntries(
-      (await world.store.countSecrets()).map(({ keyId, secrets }) => [keyId ?? 'legacy', secrets]),
+      (await countSecrets(world.store)).map(({ keyId, secrets }) => [keyId ?? 'legacy', secrets]),
     )
 
   await t.test('the gateway shows which keys it was given', async t => {

@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { startFaultProxy } from '../registry/fault-proxy.ts'
+import { writeStatus } from '../registry/tenant-write.ts'
 import { rawExchange, startGateway, startUpstream, startWorld, until } from './test-kit.ts'
 
 const world = await startWorld()
@@ -72,10 +73,10 @@ t.test('a tenant sees its own usage, whatever it says of others', async t => {
       `Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${Buffer.alloc(16).toString('base64')}\r\n\r\n`,
   )
   t.match(upgrade, /^HTTP\/1\.1 400/)
-  await world.store.setStatus(globex.id, 'suspended', null)
+  await writeStatus(world.store, globex.id, 'suspended', null)
   await until(async () => (await ask(globex, '/api/usage')).status === 403)
   t.equal(upstream.requests.length, before, 'the app is not asked')
-  await world.store.setStatus(globex.id, 'active', null)
+  await writeStatus(world.store, globex.id, 'active', null)
   // One more, which is written behind all that came before it.
   await ask(acme, '/api/x')
   const requestsOf = async () => {

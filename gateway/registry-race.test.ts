@@ -3,7 +3,9 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { Client } from 'pg'
 import t from 'tap'
 import { CONTEXT_HEADER, type ContextClaims } from '../registry/context.ts'
+import { revokeSessions } from '../registry/revocation-rows.ts'
 import type { TenantId, TenantStatus } from '../registry/tenant.ts'
+import { writeDb, writeStatus } from '../registry/tenant-write.ts'
 import { seeded } from './http1/test-kit.ts'
 import {
   claimsOf,
@@ -174,13 +176,14 @@ t.test('four gateways under load follow the Registry through random changes', as
     ...{ sslMode: null, poolMax: null },
   })
   const moveTo = (status: TenantStatus) => (subject: Subject) =>
-    change(subject, status, () => world.store.setStatus(subject.id, status, 'race'))
+    change(subject, status, () => writeStatus(world.store, subject.id, status, 'race'))
   const setDb = async (subject: Subject, isRotation: boolean) => {
     const row = await world.store.findById(subject.id)
     if (row === null) throw new Error('lost')
     const db = dbOf(subject, below(1000))
     await change(subject, row.status, () =>
-      world.store.setDb(
+      writeDb(
+        world.store,
         subject.id,
         isRotation ? { ...row.db, passwordEncrypted: db.passwordEncrypted } : db,
         row.configVersion,
@@ -191,7 +194,7 @@ t.test('four gateways under load follow the Registry through random changes', as
     change(subject, null, () => registry.query('DELETE FROM tenants WHERE id = $1', [subject.id]))
   const revoke = (subject: Subject) =>
     change(subject, subject.states.at(-1)?.status ?? null, () =>
-      world.store.revokeSessions(subject.id),
+      revokeSessions(world.store, subject.id),
     )
   const COMMON = [
     (subject: Subject) => setDb(subject, false),

@@ -26,16 +26,14 @@ function setUp() {
   const writer = new RevocationWriter({
     log: makeLog('test', 'silent'),
     backoffMaxMs: 5,
-    store: {
-      async revokeTokens(revocations) {
-        world.batches.push(revocations.map(({ tokenId }) => tokenId))
-        if (world.isDown) throw down()
-        if (world.isHeld) {
-          await new Promise<void>((resolve, reject) => {
-            world.answers.push(error => (error === undefined ? resolve() : reject(error)))
-          })
-        }
-      },
+    async write(revocations) {
+      world.batches.push(revocations.map(({ tokenId }) => tokenId))
+      if (world.isDown) throw down()
+      if (world.isHeld) {
+        await new Promise<void>((resolve, reject) => {
+          world.answers.push(error => (error === undefined ? resolve() : reject(error)))
+        })
+      }
     },
   })
   t.teardown(() => writer.close())

@@ -4,7 +4,8 @@ import type { Log } from '../registry/lib/log.ts'
 import type { Revocation } from '../registry/token-id.ts'
 
 export interface RevocationWriterOptions {
-  readonly store: { revokeTokens(revocations: readonly Revocation[]): Promise<void> }
+  /** Into the Registry. @throws Fault REGISTRY_UNAVAILABLE, VALIDATION_FAILED */
+  readonly write: (revocations: readonly Revocation[]) => Promise<void>
   readonly log: Log
   /** Longest pause between two attempts while the Registry is down. */
   readonly backoffMaxMs?: number
@@ -112,7 +113,7 @@ export class RevocationWriter {
     const batch: [string, Pending][] = []
     for (const entry of this.#pending) if (batch.push(entry) === BATCH_MAX) break
     try {
-      await this.#options.store.revokeTokens(batch.map(([, { revocation }]) => revocation))
+      await this.#options.write(batch.map(([, { revocation }]) => revocation))
     } catch (error) {
       const isDown = !(error instanceof Fault) || error.code === 'REGISTRY_UNAVAILABLE'
       if (isDown) return error instanceof Error ? error.message : String(error)

@@ -4,7 +4,9 @@ import { Client } from 'pg'
 import t from 'tap'
 import { WebSocket, WebSocketServer } from 'ws'
 import { makeLog } from '../registry/lib/log.ts'
+import { revokeSessions, revokeTokens } from '../registry/revocation-rows.ts'
 import type { Tenant, TenantId } from '../registry/tenant.ts'
+import { writeStatus } from '../registry/tenant-write.ts'
 import { OpenSockets } from './open-sockets.ts'
 import { Revocations } from './revocation.ts'
 import {
@@ -222,9 +224,9 @@ t.test('tokens are revoked on all gateways', async t => {
       t.equal(await statusOf(here, revoked, '/api/auth/logout'), 200)
       t.equal(await doomed.ended, 'an abort')
       t.equal(sibling.isOpen(), true)
-      await world.store.revokeSessions(hooli.id)
+      await revokeSessions(world.store, hooli.id)
       t.equal(await sibling.ended, 'an abort')
-      await world.store.setStatus(pied.id, 'suspended', 'test')
+      await writeStatus(world.store, pied.id, 'suspended', 'test')
       t.equal(await suspended.ended, 'an abort')
       t.equal(spared.isOpen(), true)
       await spared.cancel()
@@ -237,10 +239,10 @@ t.test('tokens are revoked on all gateways', async t => {
           late,
           () => {
             const expiresAtS = Date.now() / 1000 + 900
-            return world.store.revokeTokens([{ tenantId: acme.id, tokenId, expiresAtS }])
+            return revokeTokens(world.store, [{ tenantId: acme.id, tokenId, expiresAtS }])
           },
         ],
-        [world.token(gavin), () => world.store.setStatus(gavin.id, 'suspended', 'test')],
+        [world.token(gavin), () => writeStatus(world.store, gavin.id, 'suspended', 'test')],
       ]
       for (const [token, end] of ends) {
         upstream.respond = (req, res) => {
@@ -263,7 +265,7 @@ t.test('tokens are revoked on all gateways', async t => {
     'a token that was revoked before a gateway started is refused from the first request',
     async t => {
       const token = world.token(acme)
-      await world.store.revokeTokens([
+      await revokeTokens(world.store, [
         { tenantId: acme.id, tokenId: claimOf(token, 'jti'), expiresAtS: Date.now() / 1000 + 900 },
       ])
       const restarted = await start()
@@ -279,7 +281,7 @@ t.test('tokens are revoked on all gateways', async t => {
     await admin.query(
       `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'doorman-watch'`,
     )
-    await world.store.revokeTokens([
+    await revokeTokens(world.store, [
       { tenantId: acme.id, tokenId: claimOf(token, 'jti'), expiresAtS: Date.now() / 1000 + 900 },
     ])
     await until(async () => {
@@ -304,7 +306,7 @@ t.test('tokens are revoked on all gateways', async t => {
       const socket = open(there, token)
       await once(socket, 'open')
       const closed = once(socket, 'close')
-      await world.store.revokeSessions(acme.id)
+      await revokeSessions(world.store, acme.id)
       await refusedEverywhere(token)
       await closed
       upstream.requests.length = 0
@@ -367,7 +369,7 @@ t.test(
     const [flooded, other] = [randomUUID(), randomUUID()] as string[] as [TenantId, TenantId]
     const sockets = new OpenSockets()
     const revocations = new Revocations({
-      store: { revokeTokens: async () => {}, async *revokedTokens() {} },
+      store: { query: async () => [] },
       sockets,
       log: makeLog('test', 'silent'),
       entriesMax: 1000,

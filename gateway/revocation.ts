@@ -1,4 +1,5 @@
 import type { Log } from '../registry/lib/log.ts'
+import { revokedTokens, revokeTokens } from '../registry/revocation-rows.ts'
 import { RevokedTokens } from '../registry/revoked-tokens.ts'
 import type { RegistryStore } from '../registry/store.ts'
 import type { TenantId } from '../registry/tenant.ts'
@@ -8,7 +9,7 @@ import type { OpenSockets } from './open-sockets.ts'
 import { RevocationWriter } from './revocation-writer.ts'
 
 export interface RevocationsOptions {
-  readonly store: Pick<RegistryStore, 'revokeTokens' | 'revokedTokens'>
+  readonly store: Pick<RegistryStore, 'query'>
   readonly sockets: OpenSockets
   readonly log: Log
   /** REVOKED_TOKENS_MAX. */
@@ -50,7 +51,10 @@ export class Revocations {
     })
     this.#store = store
     this.#sockets = sockets
-    this.#writer = new RevocationWriter({ store, log })
+    this.#writer = new RevocationWriter({
+      write: revocations => revokeTokens(store, revocations),
+      log,
+    })
     this.#sweeper = setInterval(() => this.tokens.sweep(Date.now()), SWEEP_MS)
     this.#sweeper.unref()
   }
@@ -62,7 +66,7 @@ export class Revocations {
 
   /** Reads all of them. Before it has been once, no token may be served. @throws Fault REGISTRY_UNAVAILABLE */
   async load(): Promise<void> {
-    for await (const page of this.#store.revokedTokens()) for (const one of page) this.learn(one)
+    for await (const page of revokedTokens(this.#store)) for (const one of page) this.learn(one)
   }
 
   learn(revocation: Revocation): void {

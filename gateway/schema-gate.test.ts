@@ -1,4 +1,5 @@
 import t from 'tap'
+import { setSchemaVersions } from '../registry/migration-note.ts'
 import type { Tenant } from '../registry/tenant.ts'
 import { requireSchema } from './schema-gate.ts'
 import { startGateway, startUpstream, startWorld, until } from './test-kit.ts'
@@ -29,7 +30,8 @@ t.test(
     const upstream = await startUpstream()
     const behind = await world.createTenant('behind')
     const current = await world.createTenant('current')
-    await world.store.setSchemaVersions(
+    await setSchemaVersions(
+      world.store,
       new Map([
         [behind.id, '0001'],
         [current.id, '0002'],
@@ -63,9 +65,9 @@ t.test(
     t.match(await login.json(), { code: 'TENANT_MIGRATING' })
     t.equal(upstream.requests.length, 3, 'nothing of the tenant reached the app')
 
-    await world.store.setSchemaVersions(new Map([[behind.id, '0002']]))
+    await setSchemaVersions(world.store, new Map([[behind.id, '0002']]))
     await until(async () => (await get('behind')).status === 200)
-    await world.store.setSchemaVersions(new Map([[behind.id, '0001']]))
+    await setSchemaVersions(world.store, new Map([[behind.id, '0001']]))
     await until(async () => (await get('behind')).status === 503)
     t.equal((await get('current')).status, 200)
   },

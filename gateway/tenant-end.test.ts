@@ -3,6 +3,7 @@ import { Client } from 'pg'
 import t from 'tap'
 import { WebSocket, WebSocketServer } from 'ws'
 import type { Tenant } from '../registry/tenant.ts'
+import { writeStatus } from '../registry/tenant-write.ts'
 import { type RunningGateway, startGateway, startUpstream, startWorld, until } from './test-kit.ts'
 
 /** From the moment on that the Registry has acknowledged the change. */
@@ -78,7 +79,7 @@ t.test('what is open of a tenant ends with it on every gateway, however it ends'
   }
 
   const setStatus = (status: 'suspended' | 'maintenance' | 'archived') => (tenant: Tenant) =>
-    world.store.setStatus(tenant.id, status, 'test')
+    writeStatus(world.store, tenant.id, status, 'test')
   const bySql = (text: string) => (tenant: Tenant) => registry.query(text, [tenant.id])
   const ends: Record<string, readonly [end: (tenant: Tenant) => Promise<unknown>, status: number]> =
     {

@@ -11,8 +11,9 @@ import { childEnv, run } from '../deploy/local/run.ts'
 import { type ContextVerifier, makeContextVerifier } from '../registry/context.ts'
 import { Keyring } from '../registry/envelope.ts'
 import { makeLog } from '../registry/lib/log.ts'
-import { type NewTenant, RegistryStore } from '../registry/store.ts'
+import { RegistryStore } from '../registry/store.ts'
 import type { Tenant, TenantId, TenantKey } from '../registry/tenant.ts'
+import { insertTenant, type NewTenant } from '../registry/tenant-write.ts'
 
 /** What the tests of the gateway share: a real Registry, the real binary, and an upstream that looks. */
 export interface World {
@@ -95,7 +96,7 @@ export async function startWorld(): Promise<World> {
         mode: 'shared',
         status: 'active',
       } as const
-      return store.create({ ...shared, db, bucket: null, ...change })
+      return insertTenant(store, { ...shared, db, bucket: null, ...change })
     },
     token: (tenant, claims = {}) =>
       makeToken(env.JWT_SECRET_ACCESS_TOKEN, { ...claimsOf(tenant), type: 'access', ...claims }),

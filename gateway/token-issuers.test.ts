@@ -6,6 +6,7 @@ import t from 'tap'
 import { WebSocket, WebSocketServer } from 'ws'
 import { CONTEXT_HEADER, REQUEST_HEADER } from '../registry/context.ts'
 import type { Issuer, Tenant } from '../registry/tenant.ts'
+import { writeIssuer, writeStatus } from '../registry/tenant-write.ts'
 import { makeSigner, type Signer, signToken, startProvider } from './identify/test-kit.ts'
 import { makeToken, startGateway, startUpstream, startWorld, until } from './test-kit.ts'
 
@@ -50,7 +51,7 @@ t.test('identity providers through the real gateway', async t => {
     const { configVersion } = (await world.store.findById(tenant.id)) as Tenant
     const issuer = { issuer: issuerOf(tenant) as Issuer, jwksUrl: own.jwksUrl, audience: 'api' }
     const settings = change === null ? null : { ...issuer, ...change }
-    await world.store.setIssuer(tenant.id, settings, configVersion)
+    await writeIssuer(world.store, tenant.id, settings, configVersion)
   }
   const get = (token: string, path = '/api/x') =>
     fetch(`${gateway.url}${path}`, { headers: { authorization: `Bearer ${token}` } })
@@ -148,9 +149,9 @@ t.test('identity providers through the real gateway', async t => {
   t.test('a suspended tenant and tokens_valid_after count for its own provider too', async t => {
     const token = ownToken(acme)
     t.equal(await codeOf(token), '200 ok')
-    await world.store.setStatus(acme.id, 'suspended', 'test')
+    await writeStatus(world.store, acme.id, 'suspended', 'test')
     await within1s(token, '403 TENANT_SUSPENDED')
-    await world.store.setStatus(acme.id, 'active', null)
+    await writeStatus(world.store, acme.id, 'active', null)
     await within1s(token, '200 ok')
     t.equal(await codeOf(ownToken(acme, { iat: undefined })), '200 ok')
   })

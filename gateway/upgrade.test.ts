@@ -6,6 +6,7 @@ import { Client } from 'pg'
 import t from 'tap'
 import { WebSocket, WebSocketServer } from 'ws'
 import { CONTEXT_HEADER, REQUEST_HEADER, verifyRequest } from '../registry/context.ts'
+import { writeStatus } from '../registry/tenant-write.ts'
 import { rawExchange, startGateway, startUpstream, startWorld, until } from './test-kit.ts'
 
 t.test('WebSocket handshakes pass the same phases as requests', async t => {
@@ -194,7 +195,7 @@ t.test('WebSocket handshakes pass the same phases as requests', async t => {
     const waiting = open('/api/ws', world.token(pied))
     const ended = once(waiting, 'error')
     await arrived
-    await world.store.setStatus(pied.id, 'suspended', 'test')
+    await writeStatus(world.store, pied.id, 'suspended', 'test')
     await ended
     t.equal(waiting.readyState, WebSocket.CLOSED)
   })
@@ -239,7 +240,7 @@ t.test('WebSocket handshakes pass the same phases as requests', async t => {
     await Promise.all([once(doomed, 'open'), once(spared, 'open')])
     const startedAt = performance.now()
     const closed = once(doomed, 'close')
-    await world.store.setStatus(globex.id, 'suspended', 'test')
+    await writeStatus(world.store, globex.id, 'suspended', 'test')
     await closed
     t.ok(performance.now() - startedAt < 1000)
     t.equal(spared.readyState, WebSocket.OPEN)

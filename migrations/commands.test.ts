@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
+import { findListedTenant } from '../registry/tenant-list.ts'
 import { driftOf, fingerprint } from './fingerprint.ts'
 import { watchLaggards } from './laggards.ts'
 import { parseOptions } from './options.ts'
@@ -35,10 +36,10 @@ t.test('down takes one tenant back, by a word of confirmation, and all files or 
   t.match(await down('--to', '0001', '--confirm', 'a'), { code: 0, stdout: /a {2}0002 -> 0001 / })
   t.strictSame(await columns('a'), ['id'])
   t.strictSame(await columns('b'), ['id', 'name'], 'the others stay')
-  t.equal((await fleet.store.findListed('a'))?.tenant?.schemaVersion, '0001')
+  t.equal((await findListedTenant(fleet.store, 'a'))?.tenant?.schemaVersion, '0001')
   const asked = await fleet.call(['down', '--tenant-key', 'a', '--to', '0000'], 'a')
   t.match(asked, { code: 0, stdout: /0001 -> - / }, 'or by an answer')
-  t.equal((await fleet.store.findListed('a'))?.tenant?.schemaVersion, null)
+  t.equal((await findListedTenant(fleet.store, 'a'))?.tenant?.schemaVersion, null)
   t.strictSame(await columns('a'), [])
   await fleet.run()
   await fleet.remove('0001_base.down.sql')

@@ -1,7 +1,9 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import type { PgTarget } from '../registry/lib/pg.ts'
 import { findLiveRun } from '../registry/migrate/runs.ts'
-import type { ListedTenant, RegistryStore } from '../registry/store.ts'
+import { migrationStates, pruneMigrations } from '../registry/migration-note.ts'
+import type { RegistryStore } from '../registry/store.ts'
+import type { ListedTenant } from '../registry/tenant-list.ts'
 import { baseline } from './baseline.ts'
 import { readMigrations, upTo } from './files.ts'
 import { type Fingerprint, fingerprint } from './fingerprint.ts'
@@ -73,7 +75,7 @@ async function launched(context: CommandContext, runId: string): Promise<number>
     const own: CommandContext = { ...context, options, signal }
     const lock = await lockFleet(context.registry, false)
     try {
-      await store.pruneMigrations()
+      await pruneMigrations(store)
       const target = await targetOf(own)
       const { selection } = claimed
       const tenants =
@@ -98,7 +100,7 @@ async function fleet(context: CommandContext, target: string | null): Promise<nu
       context.terminal.err('another run is under way: nothing was done\n')
       return EXIT.none
     }
-    await store.pruneMigrations()
+    await pruneMigrations(store)
     if (options.isWatching) return await watch(context, target)
     if (options.command !== 'migrate') {
       const tenants = await selectTenants(store, options, target)
@@ -219,7 +221,7 @@ async function plan(context: CommandContext, target: string | null): Promise<num
 
 async function status(context: CommandContext, target: string | null): Promise<number> {
   const { options, store } = context
-  const found = await readStatus(store.migrationStates(), target)
+  const found = await readStatus(migrationStates(store), target)
   const run = await findLiveRun(store)
   if (options.isJson) {
     const running = run && { id: run.id, started_by: run.startedBy, runner: run.runner }

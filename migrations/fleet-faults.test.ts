@@ -2,6 +2,8 @@ import pg from 'pg'
 import t from 'tap'
 import { listFailures } from '../registry/migrate/failures.ts'
 import { addRun, giveUpRun, listRuns } from '../registry/migrate/runs.ts'
+import { findListedTenant } from '../registry/tenant-list.ts'
+import { writeStatus } from '../registry/tenant-write.ts'
 import type { TenantOutcome } from './fleet.ts'
 import { parseOptions } from './options.ts'
 import { runOptionsOf } from './run-options.ts'
@@ -105,10 +107,11 @@ t.test('a suspended tenant is kept up, unless it is excluded; then it is a lagga
   await fleet.addTenants(['asleep', 'astray'], { status: 'suspended' })
   const excluded = await fleet.call(['--exclude', 'suspended', '--json', '--retries', '0'])
   t.notMatch(excluded.stdout, '"asleep"')
-  t.equal((await fleet.store.findListed('asleep'))?.tenant?.schemaVersion, null)
+  t.equal((await findListedTenant(fleet.store, 'asleep'))?.tenant?.schemaVersion, null)
   const one = await fleet.call(['--tenant-key', 'asleep'])
   t.match(one, { code: 0, stdout: /^ok {6} asleep {2}- -> 0002 .*suspended\n1 tenant/ })
-  const activated = await fleet.store.setStatus(
+  const activated = await writeStatus(
+    fleet.store,
     (await fleet.list())[0]?.id as never,
     'active',
     null,

@@ -6,8 +6,10 @@ import { join } from 'node:path'
 import pg from 'pg'
 import t from 'tap'
 import { Keyring } from '../registry/envelope.ts'
-import { type ListedTenant, RegistryStore } from '../registry/store.ts'
+import { RegistryStore } from '../registry/store.ts'
 import type { TenantKey, TenantStatus } from '../registry/tenant.ts'
+import { eachTenant, type ListedTenant } from '../registry/tenant-list.ts'
+import { insertTenant } from '../registry/tenant-write.ts'
 import { newTenant, silent, startTestRegistry } from '../registry/test-kit.ts'
 import { migrateFleet, type TenantOutcome } from './fleet.ts'
 
@@ -30,7 +32,8 @@ async function makeTenant(key: string, status: TenantStatus = 'active', password
   await registry.admin.query(`CREATE ROLE ${role} LOGIN PASSWORD 'pw'`)
   await registry.admin.query(`CREATE DATABASE db_${key} OWNER ${role}`)
   const sealed = keyring.encrypt(password, { owner: id, column: 'db_password_encrypted' })
-  return store.create(
+  return insertTenant(
+    store,
     newTenant({
       ...{ id, key: key as TenantKey, status },
       db: {
@@ -44,7 +47,7 @@ async function makeTenant(key: string, status: TenantStatus = 'active', password
 async function runFleet() {
   const outcomes = new Map<string, TenantOutcome>()
   const tenants: ListedTenant[] = []
-  for await (const listed of store.list({ mode: 'shared' })) tenants.push(listed)
+  for await (const listed of eachTenant(store, { mode: 'shared' })) tenants.push(listed)
   const { failed } = await migrateFleet({
     ...{ store, keyring, directory, tenants },
     onDone: outcome => outcomes.set(outcome.tenant.key, outcome),

@@ -1,16 +1,21 @@
-import type { MigrationWord } from '../registry/migration-note.ts'
-import type { ListedTenant } from '../registry/store.ts'
+import {
+  type MigrationWord,
+  noteMigrations,
+  setSchemaVersions,
+} from '../registry/migration-note.ts'
+import type { RegistryStore } from '../registry/store.ts'
 import type { Tenant } from '../registry/tenant.ts'
+import type { ListedTenant } from '../registry/tenant-list.ts'
 import { MigrationError, type MigrationFile, readMigrations } from './files.ts'
 import { overFleet, PACE, type Pace } from './over-fleet.ts'
-import { type NoteStore, Recorder } from './recorder.ts'
+import { Recorder } from './recorder.ts'
 import { RETRIES, type Retries, withRetries } from './retry.ts'
 import { type MigrateOptions, type MigrateResult, migrate, type Phases } from './runner.ts'
 import { codeOf, type DatabaseAccess, reasonOf, sessionOf } from './tenant-database.ts'
 import { type FailureLimit, isOver, planWaves, type Wave } from './waves.ts'
 
 export interface FleetOptions extends DatabaseAccess {
-  readonly store: NoteStore
+  readonly store: Pick<RegistryStore, 'query'>
   readonly tenants: readonly ListedTenant[]
   /** Folder of the tenant migrations. */
   readonly directory: string
@@ -65,7 +70,10 @@ export async function migrateFleet(options: FleetOptions): Promise<FleetResult> 
   const { pace = PACE, maxFailures = null } = options
   const files = await readMigrations(options.directory)
   const counts = { ok: 0, failed: 0, skipped: 0 }
-  const recorder = new Recorder(options.store)
+  const recorder = new Recorder({
+    noteMigrations: notes => noteMigrations(options.store, notes),
+    setSchemaVersions: versions => setSchemaVersions(options.store, versions),
+  })
   const total = options.tenants.length
   const tooMany = new AbortController()
   const signals = pace.signal ? [pace.signal, tooMany.signal] : [tooMany.signal]

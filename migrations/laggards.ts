@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { ListedTenant } from '../registry/store.ts'
+import type { ListedTenant } from '../registry/tenant-list.ts'
 import type { FleetResult, TenantOutcome } from './fleet.ts'
 
 export interface WatchOptions {

@@ -1,5 +1,5 @@
 import t from 'tap'
-import type { ListedTenant } from '../registry/store.ts'
+import type { ListedTenant } from '../registry/tenant-list.ts'
 import { overFleet } from './over-fleet.ts'
 import { textReport } from './report.ts'
 

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { ListedTenant } from '../registry/store.ts'
+import type { ListedTenant } from '../registry/tenant-list.ts'
 import { HostQueues } from './host-queues.ts'
 
 /** Databases worked on at one time, and of those on one server (DESIGN 5). */

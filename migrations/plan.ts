@@ -1,4 +1,4 @@
-import type { ListedTenant } from '../registry/store.ts'
+import type { ListedTenant } from '../registry/tenant-list.ts'
 import type { MigrationFile } from './files.ts'
 import { overFleet, type Pace } from './over-fleet.ts'
 import { type Retries, withRetries } from './retry.ts'

@@ -1,15 +1,18 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { MigrationNote } from '../registry/migration-note.ts'
-import type { RegistryStore } from '../registry/store.ts'
 
-export type NoteStore = Pick<RegistryStore, 'noteMigrations' | 'setSchemaVersions'>
+/** What the Registry takes of a run. */
+export interface RecorderOptions {
+  readonly noteMigrations: (notes: readonly MigrationNote[]) => Promise<void>
+  readonly setSchemaVersions: (versions: ReadonlyMap<string, string | null>) => Promise<void>
+}
 
 /** One statement for what came meanwhile: a fleet of thousands costs the Registry some statements a second. */
 const FLUSH_MS = 500
 const NOTES_MAX = 500
 /**
  * Each version that moves is a notice to every gateway. A watch's catch-up reads 5 s at once and takes more than
- * 1,000 changes for a gap (registry/store.ts), after which everything is read anew: half of that is never exceeded.
+ * 1,000 changes for a gap (registry/tenant-changes.ts), after which everything is read anew: half of that is never exceeded.
  */
 const VERSIONS_MAX = 50
 /** Attempts to write what is left at the end, FLUSH_MS apart. */
@@ -20,7 +23,7 @@ const LAST_ATTEMPTS = 10
  * the truth, and what a killed runner did not tell the next run does.
  */
 export class Recorder {
-  readonly #store: NoteStore
+  readonly #options: RecorderOptions
   /** The latest note of each tenant; bounded by the tenants of the run. */
   readonly #notes = new Map<string, MigrationNote>()
   readonly #versions = new Map<string, string | null>()
@@ -29,8 +32,8 @@ export class Recorder {
   #writing: Promise<void> | null = null
   #lastError: unknown = null
 
-  constructor(store: NoteStore) {
-    this.#store = store
+  constructor(options: RecorderOptions) {
+    this.#options = options
     this.#timer = setInterval(() => {
       this.#writing ??= this.#flush().finally(() => {
         this.#writing = null
@@ -61,10 +64,10 @@ export class Recorder {
 
   async #flush(): Promise<void> {
     await this.#take(this.#notes, NOTES_MAX, notes =>
-      this.#store.noteMigrations([...notes.values()]),
+      this.#options.noteMigrations([...notes.values()]),
     )
     await this.#take(this.#versions, VERSIONS_MAX, versions =>
-      this.#store.setSchemaVersions(versions),
+      this.#options.setSchemaVersions(versions),
     )
   }
 

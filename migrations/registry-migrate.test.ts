@@ -10,6 +10,7 @@ import { Keyring } from '../registry/envelope.ts'
 import { makeLog } from '../registry/lib/log.ts'
 import { RegistryStore } from '../registry/store.ts'
 import type { TenantId, TenantKey } from '../registry/tenant.ts'
+import { writeStatus } from '../registry/tenant-write.ts'
 
 const MASTER = 'a master key that is long enough to be one'
 const server = await startTestPostgres()
@@ -133,7 +134,7 @@ for (const [kind, sql] of Object.entries(OLDER)) {
     t.equal((await store.findById(ids[1] as TenantId))?.status, 'suspended')
     t.equal(tenant.tokenIssuer, null, 'only the platform’s tokens are good for it')
     for (const status of ['maintenance', 'archived'] as const) {
-      t.equal((await store.setStatus(tenant.id, status, null))?.status, status)
+      t.equal((await writeStatus(store, tenant.id, status, null))?.status, status)
     }
     await t.rejects(client.query(`UPDATE tenants SET status = 'odd' WHERE id = $1`, [ids[1]]))
     await t.rejects(client.query(`UPDATE tenants SET mode = 'odd' WHERE id = $1`, [ids[1]]))

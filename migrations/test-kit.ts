@@ -7,8 +7,10 @@ import pg from 'pg'
 import { childEnv } from '../deploy/local/run.ts'
 import { Keyring } from '../registry/envelope.ts'
 import { parsePgUrl } from '../registry/lib/pg.ts'
-import { type ListedTenant, RegistryStore } from '../registry/store.ts'
+import { RegistryStore } from '../registry/store.ts'
 import type { Tenant, TenantKey, TenantStatus } from '../registry/tenant.ts'
+import { eachTenant, type ListedTenant } from '../registry/tenant-list.ts'
+import { insertTenant } from '../registry/tenant-write.ts'
 import { newTenant, silent, startTestRegistry, type TestRegistry } from '../registry/test-kit.ts'
 import { runCommand } from './commands.ts'
 import { type FleetOptions, type FleetResult, migrateFleet, type TenantOutcome } from './fleet.ts'
@@ -93,7 +95,7 @@ export async function startTestFleet(): Promise<TestFleet> {
           passwordEncrypted: keyring.encrypt(password ?? PASSWORD, place),
           ...{ sslMode: null, poolMax: null },
         }
-        made.push(await store.create(newTenant({ id, key: key as TenantKey, status, db })))
+        made.push(await insertTenant(store, newTenant({ id, key: key as TenantKey, status, db })))
       }
       return made
     },
@@ -105,7 +107,7 @@ export async function startTestFleet(): Promise<TestFleet> {
     },
     async list() {
       const tenants: ListedTenant[] = []
-      for await (const listed of store.list()) tenants.push(listed)
+      for await (const listed of eachTenant(store)) tenants.push(listed)
       return tenants
     },
     async run(options = {}) {

@@ -1,6 +1,6 @@
 import t from 'tap'
 import type { MigrationNote } from '../registry/migration-note.ts'
-import type { ListedTenant } from '../registry/store.ts'
+import type { ListedTenant } from '../registry/tenant-list.ts'
 import { HostQueues } from './host-queues.ts'
 import { Recorder } from './recorder.ts'
 import { isOver, planWaves } from './waves.ts'

@@ -1,4 +1,4 @@
-import type { ListedTenant } from '../registry/store.ts'
+import type { ListedTenant } from '../registry/tenant-list.ts'
 
 /** How many tenants may fail before the run stops. */
 export type FailureLimit =

@@ -2,7 +2,6 @@ import fc from 'fast-check'
 import t from 'tap'
 import { TenantCache, type TenantCacheOptions } from './cache.ts'
 import { Fault } from './lib/errors.ts'
-import type { ChangeOp } from './store.ts'
 import {
   type Issuer,
   parseTenantId,
@@ -11,6 +10,7 @@ import {
   type TenantKey,
   type TenantQuery,
 } from './tenant.ts'
+import type { ChangeOp } from './tenant-changes.ts'
 import { newTenant, silent } from './test-kit.ts'
 
 const ID_A = idOf(0xa)

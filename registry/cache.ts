@@ -1,7 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { Fault } from './lib/errors.ts'
 import type { Log } from './lib/log.ts'
-import type { TenantChange } from './store.ts'
 import {
   type Issuer,
   parseTenantKey,
@@ -10,6 +9,7 @@ import {
   type TenantKey,
   type TenantQuery,
 } from './tenant.ts'
+import type { TenantChange } from './tenant-changes.ts'
 
 export interface TenantCacheOptions {
   /** Reads the Registry itself (its primary, so that a read after a notice sees the change). */

@@ -7,6 +7,8 @@ import { ackHold, holdAcks, holdsInForce, placeHold, releaseHold } from './holds
 import { LIVE_MS, liveGateways, Membership } from './membership.ts'
 import { RegistryStore } from './store.ts'
 import type { TenantId } from './tenant.ts'
+import { changedSince } from './tenant-changes.ts'
+import { insertTenant } from './tenant-write.ts'
 import { newTenant, silent, startTestRegistry, until } from './test-kit.ts'
 import { TenantWatch } from './watch.ts'
 
@@ -68,7 +70,7 @@ t.test('a tenant has one hold at a time, which ends by itself', async t => {
       if (Date.now() > deadline) throw new Error('it does not end')
     }
   }
-  const { id } = await store.create(newTenant())
+  const { id } = await insertTenant(store, newTenant())
   const first = await placeHold(store, id, 30_000, 'a move')
   await t.rejects(placeHold(store, id, 30_000, null), { code: 'CONFLICT' })
   t.strictSame(
@@ -87,7 +89,7 @@ t.test('a tenant has one hold at a time, which ends by itself', async t => {
 })
 
 t.test('what gateways say counts for live ones, and zero is not taken back', async t => {
-  const { id } = await store.create(newTenant())
+  const { id } = await insertTenant(store, newTenant())
   const hold = await placeHold(store, id, 30_000, null)
   const gateway = member()
   await gateway.join()
@@ -107,7 +109,7 @@ t.test('a hold and its end are told within a second, and again by each catch-up'
   const seen: HoldNotice[] = []
   const watch = new TenantWatch({
     url: registry.url,
-    store,
+    changedSince: cursor => changedSince(store, cursor),
     log: silent,
     onChange: () => {},
     onGap: () => {},
@@ -119,7 +121,7 @@ t.test('a hold and its end are told within a second, and again by each catch-up'
   watch.start()
   t.teardown(() => watch.stop())
   await until('healthy', () => watch.isHealthy)
-  const { id } = await store.create(newTenant())
+  const { id } = await insertTenant(store, newTenant())
   const mine = () => seen.filter(({ tenantId }) => tenantId === id)
   const hold = await placeHold(store, id, 30_000, null)
   await until('told', () => mine().length > 0, 1000)
@@ -133,7 +135,7 @@ t.test('a hold and its end are told within a second, and again by each catch-up'
 })
 
 t.test('a gateway of a version that knows of no holds is waited for in vain', async t => {
-  const { id } = await store.create(newTenant())
+  const { id } = await insertTenant(store, newTenant())
   const hold = await placeHold(store, id, 30_000, null)
   const wait = (ms: number) => awaitHold(store, hold, ms, new AbortController().signal)
   t.strictSame(await wait(5000), [], 'no gateway, nobody to wait for')

@@ -1,7 +1,8 @@
 import t from 'tap'
 import { Keyring } from './envelope.ts'
-import { checkMasterKey } from './key-check.ts'
+import { checkMasterKey, readKeyChecks } from './key-check.ts'
 import { RegistryStore } from './store.ts'
+import { insertTenant } from './tenant-write.ts'
 import { newTenant, silent, startTestRegistry } from './test-kit.ts'
 
 const registry = await startTestRegistry()
@@ -21,17 +22,17 @@ async function addTenant(keyring: Keyring) {
   const tenant = newTenant()
   const place = { owner: tenant.id, column: 'db_password_encrypted' } as const
   const passwordEncrypted = keyring.encrypt('pw', place)
-  await store.create({ ...tenant, db: { ...tenant.db, passwordEncrypted } })
+  await insertTenant(store, { ...tenant, db: { ...tenant.db, passwordEncrypted } })
 }
 
 t.test('without a check row, the tenants decide; with one, the row does', async t => {
   await addTenant(first)
   await t.rejects(checkMasterKey(store, second), { name: 'KeyCheckError', message: wrong })
-  t.strictSame(await store.readKeyChecks(), [], 'a wrong key leaves no row')
+  t.strictSame(await readKeyChecks(store), [], 'a wrong key leaves no row')
   await checkMasterKey(store, first)
   await checkMasterKey(store, first)
   t.strictSame(
-    (await store.readKeyChecks()).map(row => row.keyId),
+    (await readKeyChecks(store)).map(row => row.keyId),
     [first.currentKeyId],
   )
   await registry.admin.query('DELETE FROM tenants')
@@ -41,7 +42,7 @@ t.test('without a check row, the tenants decide; with one, the row does', async 
 t.test('a rotation passes with the previous key, and then with the new one alone', async t => {
   await checkMasterKey(store, both)
   await t.resolves(checkMasterKey(store, second))
-  t.equal((await store.readKeyChecks()).length, 2)
+  t.equal((await readKeyChecks(store)).length, 2)
 })
 
 t.test('an empty Registry takes the first key, a damaged secret condemns no key', async t => {
@@ -61,7 +62,7 @@ t.test('a role that may only read checks without writing', async t => {
   const url = registry.server.url('registry', 'reader', 'r')
   const own = new RegistryStore({ url, log: silent })
   await t.resolves(checkMasterKey(own, first))
-  t.strictSame(await own.readKeyChecks(), [])
+  t.strictSame(await readKeyChecks(own), [])
   await own.close()
 })
 

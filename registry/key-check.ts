@@ -1,11 +1,22 @@
 import type { Keyring } from './envelope.ts'
 import { Fault } from './lib/errors.ts'
 import type { RegistryStore } from './store.ts'
+import { sampleSecrets } from './stored-secrets.ts'
 
 /** What the key-check row says once decrypted. */
 const KNOWN_TEXT = 'doorman key check'
 /** Secrets tried on a Registry that has no key check yet. */
 const SAMPLE = 20
+
+type Store = Pick<RegistryStore, 'query'>
+
+/** At start: does the master key fit? Newest first; bounded, though there is one row per key. */
+const READ_KEY_CHECKS =
+  'SELECT key_id, ciphertext FROM doorman_key_check ORDER BY created_at DESC LIMIT 100'
+
+/** First start with a master key. */
+const WRITE_KEY_CHECK =
+  'INSERT INTO doorman_key_check (key_id, ciphertext) VALUES ($1, $2) ON CONFLICT DO NOTHING'
 
 /** The master key is not the Registry's. */
 export class KeyCheckError extends Error {
@@ -21,11 +32,8 @@ export class KeyCheckError extends Error {
  * @returns ids of keys that the Registry knows and the ring lacks: secrets of theirs, if any, do not open here
  * @throws KeyCheckError, or Fault REGISTRY_UNAVAILABLE
  */
-export async function checkMasterKey(
-  store: Pick<RegistryStore, 'readKeyChecks' | 'writeKeyCheck' | 'sampleSecrets'>,
-  keyring: Keyring,
-): Promise<readonly string[]> {
-  const rows = await store.readKeyChecks()
+export async function checkMasterKey(store: Store, keyring: Keyring): Promise<readonly string[]> {
+  const rows = await readKeyChecks(store)
   const isKnown =
     rows.length > 0
       ? rows.some(({ keyId, ciphertext }) => opensCheck(keyring, keyId, ciphertext))
@@ -39,7 +47,8 @@ export async function checkMasterKey(
   const missing = rows.map(row => row.keyId).filter(id => !keyring.keyIds.includes(id))
   if (rows.some(row => row.keyId === keyId)) return missing
   try {
-    await store.writeKeyCheck(
+    await writeKeyCheck(
+      store,
       keyId,
       keyring.encrypt(KNOWN_TEXT, { owner: keyId, column: 'key_check' }),
     )
@@ -47,6 +56,21 @@ export async function checkMasterKey(
     if (!isReadOnly(error)) throw error
   }
   return missing
+}
+
+export async function readKeyChecks(
+  store: Store,
+): Promise<readonly { keyId: string; ciphertext: string }[]> {
+  const rows = await store.query(READ_KEY_CHECKS, [])
+  return rows.map(row => ({ keyId: String(row.key_id), ciphertext: String(row.ciphertext) }))
+}
+
+export async function writeKeyCheck(
+  store: Store,
+  keyId: string,
+  ciphertext: string,
+): Promise<void> {
+  await store.query(WRITE_KEY_CHECK, [keyId, ciphertext])
 }
 
 function opensCheck(keyring: Keyring, keyId: string, ciphertext: string): boolean {
@@ -58,11 +82,8 @@ function opensCheck(keyring: Keyring, keyId: string, ciphertext: string): boolea
 }
 
 /** One secret that opens is proof enough: another may be damaged, which is that tenant's fault alone. */
-async function opensSample(
-  store: Pick<RegistryStore, 'sampleSecrets'>,
-  keyring: Keyring,
-): Promise<boolean> {
-  const secrets = await store.sampleSecrets(SAMPLE)
+async function opensSample(store: Store, keyring: Keyring): Promise<boolean> {
+  const secrets = await sampleSecrets(store, SAMPLE)
   if (secrets.length === 0) return true
   return secrets.some(({ owner, ciphertext }) => {
     try {

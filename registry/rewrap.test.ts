@@ -2,9 +2,13 @@ import { createCipheriv, pbkdf2Sync, randomBytes } from 'node:crypto'
 import { Client } from 'pg'
 import t from 'tap'
 import { Keyring, keyIdOf, SECRET_COLUMNS } from './envelope.ts'
-import { rewrapSecrets } from './rewrap.ts'
+import { readKeyChecks, writeKeyCheck } from './key-check.ts'
+import { type RewrapOptions, rewrapSecrets } from './rewrap.ts'
 import { RegistryStore } from './store.ts'
+import { countSecrets, retireKey } from './stored-secrets.ts'
 import type { TenantId } from './tenant.ts'
+import { changedSince } from './tenant-changes.ts'
+import { insertTenant, writeDb } from './tenant-write.ts'
 import { newTenant, silent, startTestRegistry, until } from './test-kit.ts'
 
 const [OLD, NEW] = ['a'.repeat(64), 'b'.repeat(64)]
@@ -29,7 +33,7 @@ async function addTenant(keyring = before) {
   const tenant = newTenant()
   const seal = (column: (typeof SECRET_COLUMNS)[number]) =>
     keyring.encrypt(`${column} of ${tenant.key}`, { owner: tenant.id, column })
-  return store.create({
+  return insertTenant(store, {
     ...tenant,
     db: { ...tenant.db, passwordEncrypted: seal('db_password_encrypted') },
     bucket: {
@@ -62,12 +66,12 @@ t.test('every secret comes under the new key, and nothing else of any row moves'
     legacy.id,
   ])
   const none = newTenant()
-  await store.create(none)
+  await insertTenant(store, none)
   await registry.admin.query(`UPDATE tenants SET db_password_encrypted = NULL WHERE id = $1`, [
     none.id,
   ])
   const was = await allRows()
-  const { cursor } = await store.changedSince(null)
+  const { cursor } = await changedSince(store, null)
   const notices: unknown[] = []
   const listener = new Client(registry.url)
   listener.on('notification', notice => notices.push(notice))
@@ -95,7 +99,7 @@ t.test('every secret comes under the new key, and nothing else of any row moves'
   }
   await listener.query('SELECT 1')
   t.strictSame(notices, [], 'no gateway reads anything anew')
-  t.strictSame((await store.changedSince(cursor)).changes, [])
+  t.strictSame((await changedSince(store, cursor)).changes, [])
   t.equal((await rewrapSecrets({ store, keyring: both })).tenants, 0, 'nothing is left')
   await registry.admin.query('UPDATE tenants SET db_password_encrypted = $1 WHERE id = $2', [
     'v1.other',
@@ -108,13 +112,13 @@ t.test('every secret comes under the new key, and nothing else of any row moves'
 t.test('a run that is cut short leaves whole tenants, and the next one does the rest', async t => {
   for (let i = 0; i < 6; i++) await addTenant()
   let batches = 0
-  const cut = {
-    secrets: store.secrets.bind(store),
-    rewrapSecrets: (pairs: Parameters<typeof store.rewrapSecrets>[0]) =>
-      batches++ < 2 ? store.rewrapSecrets(pairs) : Promise.reject(new Error('killed')),
+  const cut: RewrapOptions['store'] = {
+    query: (...args) => store.query(...args),
+    transaction: work =>
+      batches++ < 2 ? store.transaction(work) : Promise.reject(new Error('killed')),
   }
   await t.rejects(rewrapSecrets({ store: cut, keyring: both, batchRows: 2 }), /killed/)
-  t.strictSame(await store.countSecrets(), [
+  t.strictSame(await countSecrets(store), [
     ...[
       { keyId: before.currentKeyId, secrets: 6, tenants: 2 },
       { keyId: after.currentKeyId, secrets: 12, tenants: 4 },
@@ -130,14 +134,14 @@ t.test('an edit that comes between read and write stands, and is brought over to
     column: 'db_password_encrypted',
   })
   let edits = 0
-  const racing = {
-    secrets: store.secrets.bind(store),
-    async rewrapSecrets(pairs: Parameters<typeof store.rewrapSecrets>[0]) {
+  const racing: RewrapOptions['store'] = {
+    query: (...args) => store.query(...args),
+    async transaction(work) {
       if (edits++ === 0) {
         const db = { ...tenant.db, host: 'edited.example', passwordEncrypted: newPassword }
-        await store.setDb(tenant.id, db, tenant.configVersion)
+        await writeDb(store, tenant.id, db, tenant.configVersion)
       }
-      return store.rewrapSecrets(pairs)
+      return store.transaction(work)
     },
   }
   t.match(await rewrapSecrets({ store: racing, keyring: both }), { tenants: 1, isComplete: true })
@@ -152,7 +156,7 @@ t.test('an edit that was begun before and keeps the password keeps the new ciphe
   const tenant = await addTenant()
   await rewrapSecrets({ store, keyring: both })
   const db = { ...tenant.db, host: 'moved.example', passwordEncrypted: null }
-  await store.setDb(tenant.id, db, tenant.configVersion)
+  await writeDb(store, tenant.id, db, tenant.configVersion)
   const row = await store.findById(tenant.id)
   t.equal(row?.db.host, 'moved.example')
   t.equal(keyIdOf(row?.db.passwordEncrypted ?? ''), after.currentKeyId)
@@ -198,7 +202,7 @@ t.test(
       done.reduce((sum, { tenants }) => sum + tenants, 0),
       12,
     )
-    t.strictSame(await store.countSecrets(), [
+    t.strictSame(await countSecrets(store), [
       { keyId: after.currentKeyId, secrets: 36, tenants: 12 },
     ])
   },
@@ -206,8 +210,8 @@ t.test(
 
 t.test('a key is not retired while a secret is of it, or of the older tool', async t => {
   const tenant = await addTenant()
-  await store.writeKeyCheck(before.currentKeyId, 'x')
-  t.equal(await store.retireKey(before.currentKeyId), false)
+  await writeKeyCheck(store, before.currentKeyId, 'x')
+  t.equal(await retireKey(store, before.currentKeyId), false)
   await rewrapSecrets({ store, keyring: both })
   const setAccessKey = (text: string | null) =>
     registry.admin.query('UPDATE tenants SET bucket_access_key_encrypted = $1 WHERE id = $2', [
@@ -215,16 +219,16 @@ t.test('a key is not retired while a secret is of it, or of the older tool', asy
       tenant.id,
     ])
   await setAccessKey(legacyCiphertext('legacy'))
-  t.equal(await store.retireKey(before.currentKeyId), false)
-  t.equal((await store.readKeyChecks()).length, 1)
+  t.equal(await retireKey(store, before.currentKeyId), false)
+  t.equal((await readKeyChecks(store)).length, 1)
   await setAccessKey(null)
   const under = before.encrypt('pw', { owner: tenant.id, column: 'db_password_encrypted' })
   const onItsWay = `INSERT INTO tenant_rotations (tenant_id, db_password_encrypted, actor)
     VALUES ($1, $2, 'test')`
   await registry.admin.query(onItsWay, [tenant.id, under])
-  t.equal(await store.retireKey(before.currentKeyId), false, 'a password that is on its way')
+  t.equal(await retireKey(store, before.currentKeyId), false, 'a password that is on its way')
   await registry.admin.query('DELETE FROM tenant_rotations')
-  t.equal(await store.retireKey(before.currentKeyId), true)
-  t.strictSame(await store.readKeyChecks(), [])
-  t.equal(await store.retireKey(before.currentKeyId), false, 'there is none any more')
+  t.equal(await retireKey(store, before.currentKeyId), true)
+  t.strictSame(await readKeyChecks(store), [])
+  t.equal(await retireKey(store, before.currentKeyId), false, 'there is none any more')
 })

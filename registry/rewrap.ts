@@ -6,12 +6,7 @@ import {
   type SecretPlace,
 } from './envelope.ts'
 import type { RegistryStore } from './store.ts'
-
-/** What is encrypted of one tenant, as it stands in its row. */
-export type TenantSecrets = {
-  readonly id: string
-  readonly tenant_key: string
-} & Readonly<Record<SecretColumn, string | null>>
+import { replaceSecrets, type TenantSecrets, tenantSecrets } from './stored-secrets.ts'
 
 /** A secret that no key opens: damaged, moved here from another row, or of a key that is not in the ring. */
 export interface Unopened {
@@ -22,7 +17,7 @@ export interface Unopened {
 }
 
 export interface RewrapOptions {
-  readonly store: Pick<RegistryStore, 'secrets' | 'rewrapSecrets'>
+  readonly store: Pick<RegistryStore, 'query' | 'transaction'>
   readonly keyring: Keyring
   /** Rows in one transaction, which other writers of these rows wait for. */
   readonly batchRows?: number
@@ -56,13 +51,13 @@ export async function rewrapSecrets(options: RewrapOptions): Promise<Rewrapped> 
   for (let pass = 0; pass < PASSES_MAX; pass++) {
     unopened = []
     let overtaken = 0
-    for await (const page of store.secrets(keyring.currentKeyId, batchRows)) {
+    for await (const page of tenantSecrets(store, keyring.currentKeyId, batchRows)) {
       const pairs = page.flatMap(was => {
         const is = rewrapOne(keyring, was, unopened)
         return is === was ? [] : [[was, is] as const]
       })
       if (pairs.length === 0) continue
-      const done = await store.rewrapSecrets(pairs)
+      const done = await replaceSecrets(store, pairs)
       tenants += done
       overtaken += pairs.length - done
       onProgress?.(tenants)

@@ -1,28 +1,11 @@
 import pg from 'pg'
-import { SECRET_COLUMNS } from './envelope.ts'
-import { type HoldNotice, readHoldNotices } from './hold-notice.ts'
 import { withDeadline } from './lib/deadline.ts'
 import { Fault } from './lib/errors.ts'
 import type { Log } from './lib/log.ts'
 import { deadlineClient, parsePgUrl, pgConfig } from './lib/pg.ts'
-import { type MigrationNote, type MigrationState, readMigrationState } from './migration-note.ts'
-import type { TenantSecrets } from './rewrap.ts'
-import * as sql from './store-sql.ts'
-import {
-  type Issuer,
-  mayMove,
-  parseTenantId,
-  TENANT_STATUSES,
-  type Tenant,
-  type TenantId,
-  type TenantIssuer,
-  type TenantKey,
-  type TenantMode,
-  type TenantQuery,
-  type TenantStatus,
-} from './tenant.ts'
-import { parseTenantRow, type TenantRow } from './tenant-row.ts'
-import type { Revocation } from './token-id.ts'
+import { isStatementError, registryFault } from './store-fault.ts'
+import type { Issuer, Tenant, TenantId, TenantKey, TenantQuery } from './tenant.ts'
+import { parseTenantRow, TENANT_COLUMNS, type TenantRow } from './tenant-row.ts'
 
 export interface RegistryStoreOptions {
   /** TENANT_REGISTRY_DB_URL; host, database and user must be in it. */
@@ -40,114 +23,32 @@ export interface RegistryStoreOptions {
   readonly actor?: string
 }
 
-export type ChangeOp = 'insert' | 'update' | 'delete'
-
-/** That a tenant changed, as the trigger or the catch-up tells it. */
-export interface TenantChange {
-  readonly id: TenantId
-  /** Its key now, as it stands in the row (not necessarily one that may log in). */
-  readonly key: string
-  readonly version: number
-  readonly op: ChangeOp
-}
-
-/** Opaque: where the next catch-up begins. */
-export type ChangeCursor = string & { readonly __brand: 'ChangeCursor' }
-
-export interface ChangeSet {
-  readonly cursor: ChangeCursor
-  readonly changes: readonly TenantChange[]
-  /** True where `changes` is not all that happened: everything must be read anew. */
-  readonly isGap: boolean
-  readonly revocations: readonly Revocation[]
-  /** The same for `revocations`. */
-  readonly isRevocationGap: boolean
-  /** All holds of the last minutes, changed or not: they are few. */
-  readonly holds: readonly HoldNotice[]
-}
-
-export interface TenantFilter {
-  readonly mode?: TenantMode
-  readonly status?: TenantStatus
-}
-
-/** A row of a listing: shown even where it is not fit to be served, which `problem` then tells. */
-export interface ListedTenant {
-  readonly id: string
-  readonly key: string
-  readonly name: string | null
-  readonly mode: string
-  readonly status: string
-  readonly statusReason: string | null
-  readonly configVersion: number
-  /** As the row has it, which may be little. */
-  readonly db: ListedDb
-  readonly tenant: Tenant | null
-  readonly problem: string | null
-}
-
-export interface ListedDb {
-  readonly host: string | null
-  readonly port: number | null
-  readonly name: string | null
-  readonly user: string | null
-  readonly passwordEncrypted: string | null
-  readonly sslMode: string | null
-  readonly poolMax: number | null
-}
-
-export type NewDb = Tenant['db']
-export type NewBucket = NonNullable<Tenant['bucket']>
-
-export interface NewTenant {
-  /** Chosen by the caller: the secrets are bound to it. */
-  readonly id: TenantId
-  readonly key: TenantKey
-  readonly name: string | null
-  readonly mode: TenantMode
-  readonly status: TenantStatus
-  readonly db: NewDb
-  readonly bucket: NewBucket | null
-}
-
-export interface PlacementOptions {
-  /** Lets a tenant have a database that another tenant has: then they share their data. */
-  readonly allowSharedDatabase?: boolean
-}
-
-/** A secret of the Registry with the place that it is bound to. */
-export interface StoredSecret {
-  readonly owner: string
-  readonly ciphertext: string
-}
-
-/** Secrets under one master key. */
-export interface KeyUse {
-  /** null: the format of the older tool, which names no key. */
-  readonly keyId: string | null
-  readonly secrets: number
-  readonly tenants: number
-}
-
 /** Statements that run or wait at one time; beyond it the Registry is as good as down. */
 const STATEMENTS_MAX = 1000
-/** More changes than this in one catch-up are a gap: reading everything anew is cheaper. */
-const CHANGES_MAX = 1000
-/** The same of revoked tokens, which are small and may come in masses. */
-const REVOCATIONS_MAX = 10_000
-const LIST_PAGE = 500
-const REVOCATIONS_PAGE = 5000
-/** Rows of expired tokens taken away at each write, more than one write brings. */
-const PRUNE_MAX = 1000
-const NIL_ID = '00000000-0000-0000-0000-000000000000'
 /** Misconfigured tenants whose version is remembered, so that each is logged once and not per request. */
 const COMPLAINTS_MAX = 1000
 
+/** Resolve, by the claim of a token. Primary key; expected below 1 ms. */
+const FIND_BY_ID = `SELECT ${TENANT_COLUMNS} FROM tenants WHERE id = $1`
+
 /**
- * The Registry's tables behind typed calls, over a pool. Every call ends within `queryTimeoutMs`.
+ * Resolve, by the key of a login. Index tenants_key_lower. Older rows may differ only in case: the
+ * one in lower case wins, so that the answer is always the same.
+ */
+const FIND_BY_KEY = `
+  SELECT ${TENANT_COLUMNS} FROM tenants WHERE lower(tenant_key::text) = $1
+  ORDER BY (tenant_key::text = $1) DESC, id LIMIT 1`
+
+/** Resolve, by the claim `iss` of a token that is not the platform's. Index tenants_token_issuer_unique. */
+const FIND_BY_ISSUER = `SELECT ${TENANT_COLUMNS} FROM tenants WHERE token_issuer = $1`
+
+/**
+ * A pool of connections to the Registry. Every call ends within `queryTimeoutMs`, and throws Fault
+ * REGISTRY_UNAVAILABLE when the Registry cannot be asked; CONFLICT or VALIDATION_FAILED where it refuses a statement.
  *
- * All calls throw Fault REGISTRY_UNAVAILABLE when the Registry cannot be asked; those that return a
- * tenant throw TENANT_CONFIG_INVALID when that one row is not fit to be served.
+ * Its own statements are the look-ups of the request path; they throw TENANT_CONFIG_INVALID when that one row is not
+ * fit to be served. All others stand in the module that they are about (tenant-list.ts, tenant-write.ts,
+ * tenant-changes.ts, revocation-rows.ts, …), as functions over a store.
  */
 export class RegistryStore {
   readonly #pool: pg.Pool
@@ -193,15 +94,15 @@ export class RegistryStore {
   }
 
   async findById(id: TenantId): Promise<Tenant | null> {
-    return this.#one(sql.FIND_BY_ID, [id])
+    return this.#one(FIND_BY_ID, [id])
   }
 
   async findByKey(key: TenantKey): Promise<Tenant | null> {
-    return this.#one(sql.FIND_BY_KEY, [key])
+    return this.#one(FIND_BY_KEY, [key])
   }
 
   async findByIssuer(issuer: Issuer): Promise<Tenant | null> {
-    return this.#one(sql.FIND_BY_ISSUER, [issuer])
+    return this.#one(FIND_BY_ISSUER, [issuer])
   }
 
   /** Of its pool, now; `waiting` are calls in line for one. */
@@ -210,295 +111,9 @@ export class RegistryStore {
     return { busy: totalCount - idleCount, idle: idleCount, waiting: waitingCount }
   }
 
-  /** What changed since `cursor`; with null, where to begin, which is a gap by definition. */
-  async changedSince(cursor: ChangeCursor | null): Promise<ChangeSet> {
-    if (cursor === null) {
-      const [row] = await this.#query(sql.CURRENT_SNAPSHOT, [])
-      const from = String(row?.cursor) as ChangeCursor
-      const holds = readHoldNotices(row?.holds)
-      return {
-        cursor: from,
-        changes: [],
-        isGap: true,
-        revocations: [],
-        isRevocationGap: true,
-        holds,
-      }
-    }
-    const limits = [CHANGES_MAX + 1, REVOCATIONS_MAX + 1]
-    const [row] = await this.#query(sql.CHANGED_SINCE, [cursor, ...limits])
-    const rows = row?.changes as readonly Record<string, string>[]
-    const changes = rows.flatMap(({ id, key, version, op }) => {
-      const parsed = parseTenantId(id)
-      return parsed === null
-        ? []
-        : [{ id: parsed, key: String(key), version: Number(version), op: op as ChangeOp }]
-    })
-    const revoked = ((row?.revocations ?? []) as readonly TenantRow[]).map(readRevocation)
-    const isBackInTime = row?.is_back_in_time === true
-    return {
-      cursor: String(row?.cursor) as ChangeCursor,
-      changes: changes.slice(0, CHANGES_MAX),
-      isGap: isBackInTime || changes.length > CHANGES_MAX,
-      revocations: revoked.slice(0, REVOCATIONS_MAX),
-      isRevocationGap: isBackInTime || revoked.length > REVOCATIONS_MAX,
-      holds: readHoldNotices(row?.holds),
-    }
-  }
-
-  /**
-   * "Sign everyone out": tokens of the tenant issued before now are refused, on every gateway within a
-   * second. `iat` counts whole seconds, so a token issued later in this same second is refused too.
-   *
-   * @returns from when on tokens are good; null where there is no such tenant
-   */
-  async revokeSessions(id: TenantId): Promise<Date | null> {
-    const [row] = await this.#query(sql.REVOKE_SESSIONS, [id])
-    return row === undefined ? null : (row.tokens_valid_after as Date)
-  }
-
-  /** Refuses single tokens until they expire. Repeating it is harmless; it cannot be taken back. */
-  async revokeTokens(revocations: readonly Revocation[]): Promise<void> {
-    await this.#query(sql.REVOKE_TOKENS, [
-      revocations.map(({ tenantId }) => tenantId),
-      revocations.map(({ tokenId }) => tokenId),
-      revocations.map(({ expiresAtS }) => expiresAtS),
-      PRUNE_MAX,
-    ])
-  }
-
-  /** All revoked tokens that are not over, page by page. */
-  async *revokedTokens(): AsyncGenerator<readonly Revocation[], void, undefined> {
-    let after: readonly [string, string] = [NIL_ID, '']
-    for (;;) {
-      const rows = await this.#query(sql.LIST_REVOKED_TOKENS, [...after, REVOCATIONS_PAGE])
-      const page = rows.map(readRevocation)
-      yield page
-      const last = page.at(-1)
-      if (last === undefined || page.length < REVOCATIONS_PAGE) return
-      after = [last.tenantId, last.tokenId]
-    }
-  }
-
-  /** All tenants in order of their keys, page by page, so that ten thousand need no memory at once. */
-  async *list(filter: TenantFilter = {}): AsyncGenerator<ListedTenant, void, undefined> {
-    let after: string | null = null
-    for (;;) {
-      const rows: readonly TenantRow[] = await this.#query(sql.LIST, [
-        after,
-        filter.mode ?? null,
-        filter.status ?? null,
-        LIST_PAGE,
-      ])
-      for (const row of rows) yield listed(row)
-      if (rows.length < LIST_PAGE) return
-      after = String(rows.at(-1)?.tenant_key)
-    }
-  }
-
-  /** One row by id or key, shown even where it is not fit to be served. Keys are compared without case. */
-  async findListed(name: string): Promise<ListedTenant | null> {
-    const id = parseTenantId(name)
-    const byId = id === null ? [] : await this.#query(sql.FIND_LISTED_BY_ID, [id])
-    const [row] =
-      byId.length > 0
-        ? byId
-        : await this.#query(sql.FIND_LISTED_BY_KEY, [name.trim().toLowerCase()])
-    return row === undefined ? null : listed(row)
-  }
-
-  /** Ids of tenants that name the same database as another tenant. */
-  async sharedDatabases(): Promise<ReadonlySet<string>> {
-    return new Set((await this.#query(sql.SHARED_DATABASES, [])).map(row => String(row.id)))
-  }
-
-  /** @throws Fault CONFLICT where the key, the id, the bucket or the database is taken; VALIDATION_FAILED */
-  async create(tenant: NewTenant, options: PlacementOptions = {}): Promise<Tenant> {
-    const { db } = tenant
-    const [row] = await this.#place(tenant.id, db, options, sql.CREATE, [
-      ...[tenant.id, tenant.key, tenant.name, tenant.mode, tenant.status],
-      ...[db.host, db.port, db.name, db.user, db.passwordEncrypted, db.sslMode, db.poolMax],
-      ...bucketValues(tenant.bucket),
-    ])
-    return parseTenantRow(row as TenantRow)
-  }
-
-  /**
-   * @returns the tenant, changed or as it was; null where there is none
-   * @throws Fault CONFLICT where its present status does not lead to `status`
-   */
-  async setStatus(
-    id: TenantId,
-    status: TenantStatus,
-    reason: string | null,
-  ): Promise<ListedTenant | null> {
-    const allowed = TENANT_STATUSES.filter(from => mayMove(from, status))
-    const values = [id, status, reason, allowed, TENANT_STATUSES]
-    const [moved] = await this.#query(sql.SET_STATUS, values)
-    if (moved !== undefined) return listed(moved)
-    const present = await this.findListed(id)
-    if (present === null) return null
-    throw conflict(`a tenant that is ${present.status} cannot become ${status}`)
-  }
-
-  /**
-   * @param db with passwordEncrypted null: the present password stays
-   * @param basedOn config_version of the tenant that the caller has seen
-   * @throws Fault CONFLICT where it changed meanwhile, or where another tenant has the database
-   */
-  async setDb(
-    id: TenantId,
-    db: Omit<NewDb, 'passwordEncrypted'> & { readonly passwordEncrypted: string | null },
-    basedOn: number,
-    options: PlacementOptions = {},
-  ): Promise<ListedTenant | null> {
-    const values = [
-      db.host,
-      db.port,
-      db.name,
-      db.user,
-      db.passwordEncrypted,
-      db.sslMode,
-      db.poolMax,
-    ]
-    const rows = await this.#place(id, db, options, sql.SET_DB, [id, ...values, basedOn])
-    return this.#basedOn(rows, id)
-  }
-
-  /** As `setDb`; null takes the bucket away. */
-  async setBucket(
-    id: TenantId,
-    bucket: NewBucket | null,
-    basedOn: number,
-  ): Promise<ListedTenant | null> {
-    const values = [id, ...bucketValues(bucket), basedOn]
-    return this.#basedOn(await this.#query(sql.SET_BUCKET, values), id)
-  }
-
-  /** As `setDb`; null takes the identity provider away. @throws Fault CONFLICT also where another tenant has it */
-  async setIssuer(
-    id: TenantId,
-    issuer: TenantIssuer | null,
-    basedOn: number,
-  ): Promise<ListedTenant | null> {
-    const own = [issuer?.issuer ?? null, issuer?.jwksUrl ?? null, issuer?.audience ?? null]
-    return this.#basedOn(await this.#query(sql.SET_ISSUER, [id, ...own, basedOn]), id)
-  }
-
-  /** Moves `schema_version` where it is another one; each that moves is told to the gateways. */
-  async setSchemaVersions(versions: ReadonlyMap<string, string | null>): Promise<void> {
-    await this.#query(sql.SET_SCHEMA_VERSIONS, [[...versions.keys()], [...versions.values()]])
-  }
-
-  /** Notes of the fleet runner. They move no version, and go unnoticed by gateways. */
-  async noteMigrations(notes: readonly MigrationNote[]): Promise<void> {
-    const column = <K extends keyof MigrationNote>(name: K) => notes.map(note => note[name])
-    // First, so that no note tells of a failure that its run does not have.
-    if (notes.some(({ state, runId }) => state === 'failed' && runId !== null)) {
-      await this.#query(sql.ADD_MIGRATION_FAILURES, [
-        ...[column('runId'), column('id'), column('version'), column('state'), column('code')],
-        ...[column('error'), column('attempts')],
-      ])
-    }
-    await this.#query(sql.NOTE_MIGRATIONS, [
-      ...[column('id'), column('version'), column('state'), column('error')],
-      ...[column('attempts'), column('applied'), column('startedAt'), column('durationMs')],
-      column('runId'),
-    ])
-  }
-
-  /** What is noted of each tenant, in order of their keys, page by page. */
-  async *migrationStates(): AsyncGenerator<MigrationState, void, undefined> {
-    let after: string | null = null
-    for (;;) {
-      const rows: readonly TenantRow[] = await this.#query(sql.LIST_MIGRATIONS, [after, LIST_PAGE])
-      for (const row of rows) yield readMigrationState(row)
-      if (rows.length < LIST_PAGE) return
-      after = String(rows.at(-1)?.tenant_key)
-    }
-  }
-
-  /** Removes notes of tenants that are gone. */
-  async pruneMigrations(): Promise<void> {
-    await this.#query(sql.PRUNE_MIGRATIONS, [])
-  }
-
-  /** One statement of a module that keeps its own beside this one, such as holds.ts. */
+  /** One statement. */
   async query(text: string, values: readonly unknown[]): Promise<readonly TenantRow[]> {
     return this.#perform(async client => (await client.query<TenantRow>(text, [...values])).rows)
-  }
-
-  async readKeyChecks(): Promise<readonly { keyId: string; ciphertext: string }[]> {
-    const rows = await this.#query(sql.READ_KEY_CHECKS, [])
-    return rows.map(row => ({ keyId: String(row.key_id), ciphertext: String(row.ciphertext) }))
-  }
-
-  async writeKeyCheck(keyId: string, ciphertext: string): Promise<void> {
-    await this.#query(sql.WRITE_KEY_CHECK, [keyId, ciphertext])
-  }
-
-  /** Which master keys are in use. */
-  async countSecrets(): Promise<readonly KeyUse[]> {
-    const rows = await this.#query(sql.COUNT_SECRETS, [])
-    return rows.map(({ key_id, secrets, tenants }) => ({
-      keyId: textOf(key_id),
-      secrets: Number(secrets),
-      tenants: Number(tenants),
-    }))
-  }
-
-  /**
-   * Tenants with what is encrypted of them, in the order of their ids, page by page.
-   *
-   * @param notOf only those with a secret that is not of this key
-   */
-  async *secrets(
-    notOf: string | null,
-    pageRows = LIST_PAGE,
-  ): AsyncGenerator<readonly TenantSecrets[], void, undefined> {
-    let after = NIL_ID
-    for (;;) {
-      const prefix = notOf === null ? null : `v1.${notOf}.`
-      const rows = await this.#query(sql.LIST_SECRETS, [after, prefix, pageRows])
-      if (rows.length > 0) yield rows as unknown as readonly TenantSecrets[]
-      if (rows.length < pageRows) return
-      after = String(rows.at(-1)?.id)
-    }
-  }
-
-  /**
-   * Puts the same secrets, encrypted anew, in the place of what was read. No change of the tenants: versions stay.
-   *
-   * @param pairs as read, and as they are to be, row by row
-   * @returns how many took it; the others were changed meanwhile and stand as they are
-   */
-  async rewrapSecrets(
-    pairs: readonly (readonly [was: TenantSecrets, is: TenantSecrets])[],
-  ): Promise<number> {
-    const column = (pick: (pair: (typeof pairs)[number]) => string | null) => pairs.map(pick)
-    const values = [
-      column(([was]) => was.id),
-      ...SECRET_COLUMNS.map(name => column(([was]) => was[name])),
-      ...SECRET_COLUMNS.map(name => column(([, is]) => is[name])),
-    ]
-    const rows = await this.#perform(client =>
-      inTransaction(client, async () => {
-        await client.query(sql.BEGIN_REWRAP)
-        return (await client.query<TenantRow>(sql.REWRAP, values)).rows
-      }),
-    )
-    return rows.length
-  }
-
-  /** Takes a master key's check row away. @returns false where a secret is of it, or where it has none */
-  async retireKey(keyId: string): Promise<boolean> {
-    return (await this.#query(sql.RETIRE_KEY, [keyId])).length > 0
-  }
-
-  /** Some `db_password_encrypted`, newest rows first. */
-  async sampleSecrets(count: number): Promise<readonly StoredSecret[]> {
-    const rows = await this.#query(sql.SAMPLE_SECRETS, [count])
-    return rows.map(row => ({ owner: String(row.id), ciphertext: String(row.ciphertext) }))
   }
 
   /** Statements of one piece of work over one connection, all within the store's deadline. */
@@ -517,7 +132,7 @@ export class RegistryStore {
   }
 
   async #one(text: string, values: readonly unknown[]): Promise<Tenant | null> {
-    const [row] = await this.#query(text, values)
+    const [row] = await this.query(text, values)
     if (row === undefined) return null
     try {
       return parseTenantRow(row)
@@ -525,28 +140,6 @@ export class RegistryStore {
       this.#complain(row, error)
       throw error
     }
-  }
-
-  async #basedOn(rows: readonly TenantRow[], id: TenantId): Promise<ListedTenant | null> {
-    const [changed] = rows
-    if (changed !== undefined) return listed(changed)
-    if ((await this.findListed(id)) === null) return null
-    throw conflict('the tenant was changed by someone else meanwhile; try again')
-  }
-
-  /** A statement that gives tenant `id` the database `db`, unless another tenant has it. */
-  async #place(
-    id: TenantId,
-    { host, port, name }: Pick<NewDb, 'host' | 'port' | 'name'>,
-    { allowSharedDatabase = false }: PlacementOptions,
-    text: string,
-    values: readonly unknown[],
-  ): Promise<readonly TenantRow[]> {
-    if (allowSharedDatabase) return this.#query(text, values)
-    return this.transaction(async client => {
-      await requireFreeDatabase(client, id, { host, port, name })
-      return (await client.query<TenantRow>(text, [...values])).rows
-    })
   }
 
   #complain(row: TenantRow, error: unknown): void {
@@ -557,10 +150,6 @@ export class RegistryStore {
     this.#complaints.set(id, version)
     const reason = error instanceof Fault ? error.reason : 'the row cannot be read'
     this.#log.error({ tenantId: id, reason }, 'tenant is not configured correctly')
-  }
-
-  async #query(text: string, values: readonly unknown[]): Promise<readonly TenantRow[]> {
-    return this.query(text, values)
   }
 
   async #perform<T>(work: Work<T>): Promise<T> {
@@ -600,28 +189,6 @@ export class RegistryStore {
 
 type Work<T> = (client: pg.PoolClient) => Promise<T>
 
-/**
- * In a transaction of `client`: takes the database for tenant `id` until its end.
- *
- * @throws Fault CONFLICT where another tenant has it
- */
-export async function requireFreeDatabase(
-  client: pg.ClientBase,
-  id: TenantId,
-  { host, port, name }: Pick<NewDb, 'host' | 'port' | 'name'>,
-): Promise<void> {
-  const place = `${host}:${port}/${name}`
-  await client.query(sql.LOCK_DATABASE, [place])
-  const found = await client.query<TenantRow>(sql.FIND_DATABASE_OWNER, [id, host, port, name])
-  const [owner] = found.rows
-  if (owner !== undefined && owner.id !== id) {
-    throw conflict(
-      `tenant ${owner.tenant_key} has the database ${place} already, and the two would share ` +
-        'their data; allow a shared database if that is meant',
-    )
-  }
-}
-
 async function inTransaction<T>(client: pg.ClientBase, work: () => Promise<T>): Promise<T> {
   await client.query('BEGIN')
   try {
@@ -633,88 +200,4 @@ async function inTransaction<T>(client: pg.ClientBase, work: () => Promise<T>): 
     await client.query('ROLLBACK').catch(() => {})
     throw error
   }
-}
-
-/** True where the statement was refused and the connection is as good as before. */
-function isStatementError(error: unknown): boolean {
-  if (error instanceof Fault) return true
-  return error instanceof pg.DatabaseError && /^(22|23|40|42|P0)/.test(error.code ?? '')
-}
-
-/** A driver's error as a Fault. Its `detail` holds the whole row and goes no further. */
-function registryFault(error: unknown): Fault {
-  if (error instanceof Fault) return error
-  const { message, code } = error as { message?: string; code?: string }
-  if (code === '23505') {
-    const { constraint } = error as { constraint?: string }
-    if (constraint === 'tenants_bucket_prefix_unique') return conflict(String(message))
-    const what = constraint === 'tenants_token_issuer_unique' ? 'issuer' : 'key'
-    return conflict(`a tenant with this ${what} exists already`)
-  }
-  if ((error as { constraint?: string }).constraint === 'tenants_plan_known') {
-    // A plan that goes (restrict_violation), or a tenant that takes one.
-    if (code === '23001') return conflict('the plan is in use')
-    const reason = 'plan: there is no such plan'
-    return new Fault('VALIDATION_FAILED', reason, { publicMessage: reason })
-  }
-  if (code?.startsWith('23') || code?.startsWith('22')) {
-    const reason = String(message)
-    return new Fault('VALIDATION_FAILED', reason, { publicMessage: reason })
-  }
-  const cause = Object.assign(new Error(message), { code })
-  const reason =
-    code === '42P01' || code === '42703'
-      ? 'the Registry has an older schema: run npm run db:registry-migrate'
-      : `the Registry cannot be asked: ${message}`
-  return new Fault('REGISTRY_UNAVAILABLE', reason, { cause })
-}
-
-function conflict(reason: string): Fault {
-  return new Fault('CONFLICT', reason, { publicMessage: reason })
-}
-
-function bucketValues(bucket: NewBucket | null): readonly (string | null)[] {
-  if (bucket === null) return [null, null, null, null, null, null, null]
-  const { provider, endpoint, region, name, prefix, accessKeyEncrypted, secretKeyEncrypted } =
-    bucket
-  return [provider, endpoint, region, name, prefix, accessKeyEncrypted, secretKeyEncrypted]
-}
-
-function listed(row: TenantRow): ListedTenant {
-  const shown = {
-    id: String(row.id),
-    key: String(row.tenant_key),
-    name: row.name === null ? null : String(row.name),
-    mode: String(row.mode),
-    status: String(row.status),
-    statusReason: row.status_reason === null ? null : String(row.status_reason),
-    configVersion: Number(row.config_version),
-    db: {
-      host: textOf(row.db_host),
-      port: row.db_port === null ? null : Number(row.db_port),
-      name: textOf(row.db_name),
-      user: textOf(row.db_user),
-      passwordEncrypted: textOf(row.db_password_encrypted),
-      sslMode: textOf(row.db_ssl_mode),
-      poolMax: row.db_pool_max === null ? null : Number(row.db_pool_max),
-    },
-  }
-  try {
-    return { ...shown, tenant: parseTenantRow(row), problem: null }
-  } catch (error) {
-    const problem = error instanceof Fault ? error.reason : 'the row cannot be read'
-    return { ...shown, tenant: null, problem }
-  }
-}
-
-function readRevocation(row: TenantRow): Revocation {
-  return {
-    tenantId: row.tenant_id as TenantId,
-    tokenId: String(row.token_id),
-    expiresAtS: Number(row.expires_at_s),
-  }
-}
-
-function textOf(value: unknown): string | null {
-  return typeof value === 'string' && value !== '' ? value : null
 }

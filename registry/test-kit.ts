@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import pg from 'pg'
 import { type LocalPostgres, startTestPostgres } from '../deploy/local/postgres.ts'
 import { makeLog } from './lib/log.ts'
-import type { NewTenant } from './store.ts'
 import type { TenantId, TenantKey } from './tenant.ts'
+import type { NewTenant } from './tenant-write.ts'
 
 /** For tests: a PostgreSQL with an empty Registry of this release's schema. */
 export interface TestRegistry {

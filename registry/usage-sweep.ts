@@ -6,7 +6,7 @@ import { makeBucketClient } from './lib/bucket-client.ts'
 import { withDeadline } from './lib/deadline.ts'
 import { Fault } from './lib/errors.ts'
 import { closePg, connectPg } from './lib/pg.ts'
-import type { ListedTenant } from './store.ts'
+import { eachTenant, type ListedTenant } from './tenant-list.ts'
 
 export interface SweepOptions {
   /** Tenants measured at one time, and of those on one database server. */
@@ -61,7 +61,7 @@ export async function sweepUsage(
   onMeasured: (measured: Measured) => void,
 ): Promise<void> {
   const queues = new Map<string, ListedTenant[]>()
-  for await (const tenant of deps.store.list()) {
+  for await (const tenant of eachTenant(deps.store)) {
     if (!SWEPT_STATUSES.has(tenant.status)) continue
     const host = `${tenant.db.host?.toLowerCase() ?? ''}:${tenant.db.port ?? 5432}`
     const queue = queues.get(host)

@@ -1,6 +1,9 @@
 import { connect, createServer, type Socket } from 'node:net'
 import t from 'tap'
-import { RegistryStore, type TenantChange } from './store.ts'
+import { revokeTokens } from './revocation-rows.ts'
+import { RegistryStore } from './store.ts'
+import { changedSince, type TenantChange } from './tenant-changes.ts'
+import { insertTenant, writeStatus } from './tenant-write.ts'
 import { newTenant, silent, startTestRegistry, until } from './test-kit.ts'
 import type { Revocation } from './token-id.ts'
 import { parseNotice, parseRevocation, TenantWatch, type TenantWatchOptions } from './watch.ts'
@@ -25,7 +28,7 @@ async function startWatch(options: Partial<TenantWatchOptions> = {}) {
   }
   const watch = new TenantWatch({
     url: registry.url,
-    store,
+    changedSince: cursor => changedSince(store, cursor),
     log: silent,
     onChange: change => seen.changes.push(change),
     onGap: () => {
@@ -84,8 +87,8 @@ t.test('every kind of change is told within a second, without secrets', async t 
   spy.on('notification', ({ payload }) => payloads.push(String(payload)))
   await spy.query('LISTEN tenant_changed')
 
-  const tenant = await store.create(newTenant())
-  await store.setStatus(tenant.id, 'suspended', null)
+  const tenant = await insertTenant(store, newTenant())
+  await writeStatus(store, tenant.id, 'suspended', null)
   await registry.admin.query('DELETE FROM tenants WHERE id = $1', [tenant.id])
   await until('three notices', () => seen.changes.length >= 3, 1000)
   t.strictSame(
@@ -115,7 +118,7 @@ t.test('a change that was rolled back is not told', async t => {
   await client.query(`INSERT INTO tenants (id, tenant_key) VALUES ($1, $2)`, [ghost.id, ghost.key])
   await client.query('ROLLBACK')
   client.release()
-  const real = await store.create(newTenant())
+  const real = await insertTenant(store, newTenant())
   await until('the next one', () => sees(real.id))
   t.equal(sees(ghost.id), false)
   t.equal(seen.changes.length, 1)
@@ -125,7 +128,10 @@ t.test('a change that was rolled back is not told', async t => {
 t.test(
   'what changes while the listener is cut is told after it is back, without a gap',
   async t => {
-    const [changed, deleted] = [await store.create(newTenant()), await store.create(newTenant())]
+    const [changed, deleted] = [
+      await insertTenant(store, newTenant()),
+      await insertTenant(store, newTenant()),
+    ]
     const { watch, seen, sees } = await startWatch()
     await until('healthy', () => watch.isHealthy)
     const client = await registry.admin.connect()
@@ -160,13 +166,13 @@ t.test(
     const [one, two] = [newTenant().id, newTenant().id].map(tenantId => ({
       ...{ tenantId, tokenId: 'the-same', expiresAtS },
     })) as [Revocation, Revocation]
-    await store.revokeTokens([one, two])
+    await revokeTokens(store, [one, two])
     await until('both', () => seen.revocations.length >= 2, 1000)
     const byTenant = (a: Revocation, b: Revocation) => (a.tenantId < b.tenantId ? -1 : 1)
     t.strictSame(seen.revocations.toSorted(byTenant), [one, two].sort(byTenant))
-    await store.revokeTokens([one])
+    await revokeTokens(store, [one])
     const longer = { ...two, expiresAtS: expiresAtS + 60 }
-    await store.revokeTokens([longer])
+    await revokeTokens(store, [longer])
     await until('the longer one', () => seen.revocations.length >= 3)
     t.strictSame(seen.revocations[2], longer, 'what was known already is not told again')
     await until('the spy has them', () => payloads.length >= 3, 1000)
@@ -225,7 +231,7 @@ t.test('a listener that went silent is noticed by the heartbeat and replaced', a
   })
   await until('healthy', () => watch.isHealthy)
   relay.isSilent = true
-  const tenant = await store.create(newTenant())
+  const tenant = await insertTenant(store, newTenant())
   await until('unhealthy', () => !watch.isHealthy, 1000)
   t.equal(sees(tenant.id), false)
   relay.isSilent = false
@@ -243,7 +249,7 @@ t.test('the poll alone tells of changes while the listener cannot connect', asyn
     backoffMaxMs: 50,
   })
   await until('the start', () => seen.gaps === 1)
-  const tenant = await store.create(newTenant())
+  const tenant = await insertTenant(store, newTenant())
   await until('the change', () => sees(tenant.id))
   t.equal(watch.isHealthy, false)
   t.equal(seen.gaps, 1)
@@ -253,11 +259,9 @@ t.test('the poll alone tells of changes while the listener cannot connect', asyn
 t.test('another server behind the same address is a gap', async t => {
   const { watch, seen } = await startWatch({
     backoffMaxMs: 50,
-    store: {
-      // As after a fail-over to a server whose transaction ids are behind.
-      changedSince: async cursor =>
-        store.changedSince(seenOnce(cursor) ? ('900000000:900000000:' as typeof cursor) : cursor),
-    },
+    // As after a fail-over to a server whose transaction ids are behind.
+    changedSince: cursor =>
+      changedSince(store, seenOnce(cursor) ? ('900000000:900000000:' as typeof cursor) : cursor),
   })
   let calls = 0
   function seenOnce(cursor: unknown) {
@@ -278,9 +282,12 @@ t.test('a role that may not ask for the cluster listens all the same', async t =
     REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC`)
   const url = registry.server.url('registry', 'gateway', 'g')
   const own = new RegistryStore({ url, log: silent })
-  const { watch, sees } = await startWatch({ url, store: own })
+  const { watch, sees } = await startWatch({
+    url,
+    changedSince: cursor => changedSince(own, cursor),
+  })
   await until('healthy', () => watch.isHealthy)
-  const tenant = await store.create(newTenant())
+  const tenant = await insertTenant(store, newTenant())
   await until('the change', () => sees(tenant.id), 1000)
   t.equal(watch.isHealthy, true)
   await watch.stop()
@@ -292,7 +299,7 @@ t.test('stop leaves no session and calls nothing back, also when it never connec
   await until('healthy', () => watch.isHealthy)
   await watch.stop()
   const before = seen.changes.length
-  await store.create(newTenant())
+  await insertTenant(store, newTenant())
   const deadline = Date.now() + 3000
   let left = 1
   while (left > 0 && Date.now() < deadline)

@@ -4,8 +4,8 @@ import { withDeadline } from './lib/deadline.ts'
 import type { Log } from './lib/log.ts'
 import { closePg, connectPg, destroyPg, type PgTarget, parsePgUrl } from './lib/pg.ts'
 import { type Asked, parseQuestion } from './live/question.ts'
-import type { ChangeCursor, ChangeOp, ChangeSet, TenantChange } from './store.ts'
 import { parseTenantId } from './tenant.ts'
+import type { ChangeCursor, ChangeOp, ChangeSet, TenantChange } from './tenant-changes.ts'
 import type { Revocation } from './token-id.ts'
 
 export interface TenantWatchOptions {
@@ -13,7 +13,7 @@ export interface TenantWatchOptions {
   readonly url: string
   readonly ca?: string
   /** The catch-up, on the pool: it works while the listener's connection is stuck. */
-  readonly store: { changedSince(cursor: ChangeCursor | null): Promise<ChangeSet> }
+  readonly changedSince: (cursor: ChangeCursor | null) => Promise<ChangeSet>
   readonly log: Log
   /** A change of one tenant. The same one may be told twice. */
   readonly onChange: (change: TenantChange) => void
@@ -276,8 +276,9 @@ export class TenantWatch {
     const startedAtMs = Date.now()
     const from = isTooOld ? null : this.#cursor
     const cluster = this.#cluster
-    const { onChange, onGap, onRevocation, onRevocationGap, onHold, log, store } = this.#options
-    const read = await store.changedSince(from)
+    const { onChange, onGap, onRevocation, onRevocationGap, onHold, log, changedSince } =
+      this.#options
+    const read = await changedSince(from)
     const { cursor } = read
     if (this.#isStopped) return
     this.#lastContactAtMs = Date.now()

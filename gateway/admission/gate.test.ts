@@ -1,6 +1,7 @@
 import pg from 'pg'
 import t from 'tap'
 import type { Tenant } from '../../registry/tenant.ts'
+import { writeStatus } from '../../registry/tenant-write.ts'
 import { startGateway, startUpstream, startWorld, until } from '../test-kit.ts'
 
 const PLACES = 4
@@ -134,13 +135,13 @@ t.test('under pressure tenants take turns', async t => {
 
   t.test('who waits is looked at again: a suspended tenant is not served', async t => {
     const all = await fill([quiet])
-    await world.store.setStatus(quiet.id, 'suspended', null)
+    await writeStatus(world.store, quiet.id, 'suspended', null)
     // Whoever comes now is refused at once; so the gateway knows.
     await until(async () => (await get(quiet, { signal: AbortSignal.timeout(100) })).status === 403)
     const [, , , , waited] = (await serveAll(all)) as { status: number }[]
     t.equal(waited?.status, 403)
     t.notOk(order.includes('quiet'))
-    await world.store.setStatus(quiet.id, 'active', null)
+    await writeStatus(world.store, quiet.id, 'active', null)
   })
 
   t.test('a process that ends serves its line', async t => {

@@ -6,6 +6,7 @@ import { awaitHold, HoldRefused } from '../../registry/await-hold.ts'
 import { type Hold, holdAcks, placeHold, releaseHold } from '../../registry/holds.ts'
 import { liveGateways } from '../../registry/membership.ts'
 import type { Tenant } from '../../registry/tenant.ts'
+import { writeDb } from '../../registry/tenant-write.ts'
 import { type RunningGateway, startGateway, startUpstream, startWorld, until } from '../test-kit.ts'
 
 const NEVER = new AbortController().signal
@@ -70,7 +71,7 @@ t.test('a held tenant', async t => {
     await Promise.all([waiting(here, 1), waiting(there, 1)])
     t.equal(await statusOf(here, globex), 200, 'another tenant does not notice')
     t.equal(upstream.requests.length, 1)
-    await store.setDb(acme.id, { ...acme.db, name: 'db_moved' }, acme.configVersion)
+    await writeDb(store, acme.id, { ...acme.db, name: 'db_moved' }, acme.configVersion)
     t.equal(await releaseHold(store, acme.id, id), true)
     for (const answer of await Promise.all(held)) t.equal(answer.status, 200)
     for (const { headers } of upstream.requests.slice(1)) {

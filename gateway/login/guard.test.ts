@@ -5,6 +5,7 @@ import { connect } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
 import { CONTEXT_HEADER } from '../../registry/context.ts'
+import { writeStatus } from '../../registry/tenant-write.ts'
 import {
   claimsOf,
   makeToken,
@@ -286,7 +287,7 @@ t.test('login routes of a running gateway', async t => {
       const headers = { authorization: `Bearer ${token}` }
       const withToken = await fetch(`${other.url}/api/things`, { headers })
       t.equal(withToken.status, 401, 'a token of an unknown tenant gets nothing there')
-      await world.store.setStatus(decoy.id, 'suspended', null)
+      await writeStatus(world.store, decoy.id, 'suspended', null)
       await until(async () => (await forgot('nobody')).includes('INVALID_CREDENTIALS'))
     },
   )

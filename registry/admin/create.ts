@@ -1,6 +1,5 @@
+import { requireFreeDatabase } from '../database-place.ts'
 import { Fault } from '../lib/errors.ts'
-import { requireFreeDatabase } from '../store.ts'
-
 import type { Actor } from './actor.ts'
 import { tellAudit } from './change.ts'
 import type { AdminDeps } from './deps.ts'

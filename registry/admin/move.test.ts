@@ -4,6 +4,7 @@ import { createDatabases } from '../../deploy/local/databases.ts'
 import { startTestPostgres } from '../../deploy/local/postgres.ts'
 import { holdsInForce } from '../holds.ts'
 import type { TenantId } from '../tenant.ts'
+import { findListedTenant } from '../tenant-list.ts'
 import { listAudit } from './audit.ts'
 import { readFields } from './fields.ts'
 import { moveInput, moveTenantBy } from './move.ts'
@@ -49,7 +50,7 @@ async function start(key: string) {
     const { items } = await listAudit(deps, { tenantId: id, limit: 10 })
     return items.filter(({ action }) => action === 'tenant.move')
   }
-  const port = async () => (await deps.store.findListed(id))?.db.port
+  const port = async () => (await findListedTenant(deps.store, id))?.db.port
   return { id, tenant, move, audit, port, sql, url: far.url(`db_${key}`) }
 }
 

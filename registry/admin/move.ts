@@ -1,13 +1,14 @@
 import { z } from 'zod'
 import { openConnections } from '../connection.ts'
+import { requireFreeDatabase } from '../database-place.ts'
 import { HOLD_MS, HOLD_MS_MAX } from '../holds.ts'
 import { Fault, toFault } from '../lib/errors.ts'
 import { MoveAborted, type MoveOptions, MoveUnknown, moveTenant } from '../move/move.ts'
 import { MoveRefused } from '../move/place.ts'
 import { requireNoRun } from '../provision/runs.ts'
-import { type NewDb, requireFreeDatabase } from '../store.ts'
 import type { TenantId } from '../tenant.ts'
 import { parseTenantRow } from '../tenant-row.ts'
+import type { NewDb } from '../tenant-write.ts'
 import type { Actor } from './actor.ts'
 import { addAudit } from './audit.ts'
 import { changeTenant, type Expected, requireExpected } from './change.ts'
@@ -83,24 +84,19 @@ export async function moveTenantBy(
   }
   const place = { owner: id, column: 'db_password_encrypted' } as const
   const options: MoveOptions = {
-    store: {
-      query: (text, values) => deps.store.query(text, values),
-      findListed: tenantId => deps.store.findListed(tenantId),
-      // As the store's own, but that the audit learns who it was.
-      async setDb(tenantId, next, basedOn) {
-        await changeTenant(
-          deps.store,
-          tenantId,
-          { ...change, expected: { basedOn } },
-          async (now, client) => {
-            if (now.status === 'provisioning') await requireNoRun(client, tenantId)
-            await requireFreeDatabase(client, tenantId, next)
-            return columnsOf(next)
-          },
-        )
-        return deps.store.findListed(tenantId)
-      },
-    },
+    store: deps.store,
+    // As writeDb, but that the audit learns who it was.
+    switchTo: (tenantId, next, basedOn) =>
+      changeTenant(
+        deps.store,
+        tenantId,
+        { ...change, expected: { basedOn } },
+        async (now, client) => {
+          if (now.status === 'provisioning') await requireNoRun(client, tenantId)
+          await requireFreeDatabase(client, tenantId, next)
+          return columnsOf(next)
+        },
+      ),
     tenant: { id, configVersion: tenant.configVersion },
     from: { ...tenant.db, password: db.password },
     ...{ to, passwordEncrypted: keyring.encrypt(input.db_password, place) },

@@ -1,5 +1,5 @@
+import { requireFreeDatabase } from '../database-place.ts'
 import { requireNoRun } from '../provision/runs.ts'
-import { requireFreeDatabase } from '../store.ts'
 import type { TenantId } from '../tenant.ts'
 import type { TenantRow } from '../tenant-row.ts'
 import type { Actor } from './actor.ts'

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { LIMIT_RULES, tenantLimitsInput } from '../limits.ts'
 import { RegistryStore } from '../store.ts'
+import { insertTenant } from '../tenant-write.ts'
 import { newTenant, silent, startTestRegistry } from '../test-kit.ts'
 import { listAudit } from './audit.ts'
 import { readFields } from './fields.ts'
@@ -51,7 +52,7 @@ t.test('a plan is made, changed and taken away, and each of that is in the audit
 
 t.test('a plan that a tenant has cannot go, and one that is not there cannot be taken', async t => {
   await createPlan(deps, operator, readFields(planInput, { code: 'used' }))
-  const { id } = await store.create(newTenant())
+  const { id } = await insertTenant(store, newTenant())
   const take = (plan: string | null) =>
     store.query('UPDATE tenants SET plan = $2 WHERE id = $1', [id, plan])
   await take('used')
@@ -90,7 +91,7 @@ t.test('the API and the Registry refuse the same limits', async t => {
 t.test(
   'limits of an older tool stand in no other change’s way, new ones have to be right',
   async t => {
-    const { id } = await store.create(newTenant())
+    const { id } = await insertTenant(store, newTenant())
     const set = (column: string, value: unknown) =>
       store.query(`UPDATE tenants SET ${column} = $2 WHERE id = $1`, [id, value])
     await registry.admin.query('ALTER TABLE tenants DISABLE TRIGGER tenants_limits_known')
@@ -113,7 +114,7 @@ t.test('a Registry that names plans already keeps them, without limits', async t
   const oldStore = new RegistryStore({ url: old.url, log: silent })
   t.teardown(() => oldStore.close())
   for (const plan of ['gold', 'gold', 'Old Plan (2019)']) {
-    const { id } = await oldStore.create(newTenant())
+    const { id } = await insertTenant(oldStore, newTenant())
     await oldStore.query('UPDATE tenants SET plan = $2 WHERE id = $1', [id, plan])
   }
   await old.admin.query(await readFile(file, 'utf8'))

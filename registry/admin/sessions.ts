@@ -4,7 +4,7 @@ import { changeTenant, type Expected } from './change.ts'
 import type { AdminDeps } from './deps.ts'
 import { type TenantItem, tenantItem } from './item.ts'
 
-/** By the Registry's clock, like RegistryStore.revokeSessions. */
+/** By the Registry's clock, as revokeSessions of revocation-rows.ts. */
 const NOW = 'SELECT greatest($1::timestamptz, clock_timestamp())::text AS now'
 
 /**

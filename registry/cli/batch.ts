@@ -1,5 +1,5 @@
 import { Fault } from '../lib/errors.ts'
-import type { PlacementOptions } from '../store.ts'
+import type { PlacementOptions } from '../tenant-write.ts'
 import { createTenant, readInput, tenantInput } from './create.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import { readJsonLines } from './input.ts'

@@ -1,8 +1,12 @@
 import { audited } from '../admin/audited.ts'
 import { revokeTenantSessions } from '../admin/sessions.ts'
 import { setTenantStatus } from '../admin/status.ts'
+import { sharedDatabases } from '../database-place.ts'
 import { Fault } from '../lib/errors.ts'
+import { revokeTokens } from '../revocation-rows.ts'
 import { parseTenantId, type Tenant, type TenantId, type TenantStatus } from '../tenant.ts'
+import { eachTenant } from '../tenant-list.ts'
+import { writeBucket, writeDb } from '../tenant-write.ts'
 import { jtiTokenId, type Revocation, tokenIdOf } from '../token-id.ts'
 import {
   bucketInput,
@@ -82,9 +86,9 @@ export async function listTenants(
     ...(flags.mode !== undefined && { mode: flags.mode as Tenant['mode'] }),
     ...(flags.status !== undefined && { status: flags.status as TenantStatus }),
   }
-  const sharing = await session.store.sharedDatabases()
+  const sharing = await sharedDatabases(session.store)
   const rows = []
-  for await (const listed of session.store.list(filter)) {
+  for await (const listed of eachTenant(session.store, filter)) {
     rows.push({ ...viewListed(listed), shares_database: sharing.has(listed.id) })
   }
   if (flags.json) {
@@ -166,7 +170,7 @@ export async function revokeToken(
   const until = new Date(revocation.expiresAtS * 1000).toISOString()
   const details = { token_id: revocation.tokenId, until }
   const entry = { action: 'tenant.revoke_token', tenantId: id, tenantKey: key, details }
-  await audited(session, entry, () => session.store.revokeTokens([revocation]))
+  await audited(session, entry, () => revokeTokens(session.store, [revocation]))
   streams.output.write(`${key} refuses token ${revocation.tokenId} until ${until}\n`)
   return EXIT.ok
 }
@@ -194,7 +198,8 @@ export async function setDb(
     password,
   })
   const keyring = await session.keyring()
-  const changed = await session.store.setDb(
+  const changed = await writeDb(
+    session.store,
     tenant.id,
     {
       ...{ host: input.host, port: input.port, name: input.name, user: input.user },
@@ -238,7 +243,7 @@ export async function setBucket(
           secret_key: secretKey,
         }),
       )
-  const changed = await session.store.setBucket(tenant.id, bucket, tenant.configVersion)
+  const changed = await writeBucket(session.store, tenant.id, bucket, tenant.configVersion)
   if (changed === null) throw new CliFailure(EXIT.notFound, `there is no tenant ${name}`)
   streams.output.write(`${changed.key} uses bucket ${bucket?.name ?? '-'}\n`)
   return EXIT.ok

@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
 import type { Keyring, SecretColumn } from '../envelope.ts'
 import { Fault } from '../lib/errors.ts'
-import type { NewBucket, PlacementOptions } from '../store.ts'
 import { parseTenantKey, SSL_MODES, type TenantId, type TenantKey } from '../tenant.ts'
+import { findListedTenant } from '../tenant-list.ts'
+import { insertTenant, type NewBucket, type PlacementOptions } from '../tenant-write.ts'
 import { CliFailure, EXIT } from './failure.ts'
 import type { Session } from './session.ts'
 
@@ -78,7 +79,7 @@ export async function createTenant(
       },
       bucket: bucket && sealBucket(keyring, id, bucket),
     }
-    await session.store.create(tenant, options)
+    await insertTenant(session.store, tenant, options)
     return id
   } catch (error) {
     // Someone else was faster; any other conflict (a database or bucket in use) is a failure.
@@ -122,5 +123,5 @@ export function readInput<S extends z.ZodType>(schema: S, value: unknown): z.out
 
 /** There, though maybe not fit to be served. */
 async function exists({ store }: Session, key: TenantKey): Promise<boolean> {
-  return (await store.findListed(key)) !== null
+  return (await findListedTenant(store, key)) !== null
 }

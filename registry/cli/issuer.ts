@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { parseIssuer } from '../tenant.ts'
+import { writeIssuer } from '../tenant-write.ts'
 import type { Streams } from './commands.ts'
 import { readInput } from './create.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
@@ -39,7 +40,7 @@ export async function setIssuer(
 ): Promise<ExitCode> {
   const tenant = await findListed(session, name)
   const issuer = flags.none ? null : readIssuer(session, flags)
-  const changed = await session.store.setIssuer(tenant.id, issuer, tenant.configVersion)
+  const changed = await writeIssuer(session.store, tenant.id, issuer, tenant.configVersion)
   if (changed === null) throw new CliFailure(EXIT.notFound, `there is no tenant ${name}`)
   output.write(`${changed.key} has issuer ${issuer?.issuer ?? '-'}\n`)
   return EXIT.ok

@@ -1,7 +1,9 @@
 import { audited } from '../admin/audited.ts'
 import { keyIdOf, SECRET_COLUMNS, type SecretColumn } from '../envelope.ts'
+import { readKeyChecks } from '../key-check.ts'
 import { checkOtherSecrets, rewrapOtherSecrets } from '../provision/secrets.ts'
 import { rewrapSecrets, whyUnopened } from '../rewrap.ts'
+import { countSecrets, retireKey, tenantSecrets } from '../stored-secrets.ts'
 import type { Streams } from './commands.ts'
 import { seal } from './create.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
@@ -52,8 +54,8 @@ export async function rotateMasterKey(
 async function checkKeys(session: Session, { output }: Streams): Promise<ExitCode> {
   const keyring = await session.keyring()
   const [uses, checks] = [
-    await session.store.countSecrets(),
-    new Set((await session.store.readKeyChecks()).map(({ keyId }) => keyId)),
+    await countSecrets(session.store),
+    new Set((await readKeyChecks(session.store)).map(({ keyId }) => keyId)),
   ]
   const names = new Set<string | null>([
     ...keyring.keyIds,
@@ -86,15 +88,15 @@ async function retire(session: Session, keyId: string, { output }: Streams): Pro
   const isRetired = await audited(
     session,
     { action: 'master_key.retire', details: { key_id: keyId } },
-    () => session.store.retireKey(keyId),
+    () => retireKey(session.store, keyId),
     is => ({ is_retired: is }),
   )
   if (!isRetired) {
-    const checks = await session.store.readKeyChecks()
+    const checks = await readKeyChecks(session.store)
     if (!checks.some(row => row.keyId === keyId)) {
       throw new CliFailure(EXIT.notFound, `there is no key ${keyId}`)
     }
-    const uses = await session.store.countSecrets()
+    const uses = await countSecrets(session.store)
     const count = uses
       .filter(use => use.keyId === keyId || use.keyId === null)
       .reduce((sum, { secrets }) => sum + secrets, 0)
@@ -127,7 +129,7 @@ export async function decryptCheck(
   const only = name === undefined ? null : (await findListed(session, name)).id
   const keyring = await session.keyring()
   let failed = 0
-  for await (const page of session.store.secrets(null)) {
+  for await (const page of tenantSecrets(session.store, null)) {
     for (const secrets of page) {
       if (only !== null && secrets.id !== only) continue
       for (const column of SECRET_COLUMNS) {

@@ -17,6 +17,7 @@ import { copyOut } from '../export/copy-out.ts'
 import type { Manifest } from '../export/export.ts'
 import { makeBucketClient } from '../lib/bucket-client.ts'
 import type { TenantId } from '../tenant.ts'
+import { findListedTenant } from '../tenant-list.ts'
 import { type DeleteFlags, deleteTenant } from './delete.ts'
 import { edit, rotate, test } from './edit.ts'
 import { exportOne } from './export.ts'
@@ -295,7 +296,7 @@ function runDelete(key: string, flags: Partial<DeleteFlags>, input = '', isTTY =
   )
 }
 
-const exists = async (key: string) => (await deps.store.findListed(key)) !== null
+const exists = async (key: string) => (await findListedTenant(deps.store, key)) !== null
 const databaseExists = async (name: string) =>
   (await registry.admin.query('SELECT FROM pg_database WHERE datname = $1', [name])).rowCount === 1
 

@@ -4,6 +4,7 @@ import { type PgTarget, sslOptions } from '../lib/pg.ts'
 import { MoveAborted, type MoveTarget, MoveUnknown, moveTenant } from '../move/move.ts'
 import { type MadePlace, MoveRefused, makePlace } from '../move/place.ts'
 import { dropLeftPlace } from '../move/replication.ts'
+import { writeDb } from '../tenant-write.ts'
 import type { Streams } from './commands.ts'
 import { dbInput, readInput, seal } from './create.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
@@ -116,6 +117,7 @@ export async function moveCommand(
       ...(live !== undefined && { live }),
       passwordEncrypted: seal(keyring, id, 'db_password_encrypted', password),
       holdMs: seconds * 1000,
+      switchTo: (...args) => writeDb(store, ...args),
       onStep: (step, text) => output.write(`${step}: ${text}\n`),
     })
     made = null

@@ -16,6 +16,7 @@ import { findRun } from '../provision/runs.ts'
 import type { ProvisionSpec } from '../provision/spec.ts'
 import { TAKE_OVER_MS, type Taken, take } from '../provision/take.ts'
 import { undoProvision } from '../provision/undo.ts'
+import { findListedTenant } from '../tenant-list.ts'
 import type { BucketFlags, Streams } from './commands.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import { readSecrets } from './input.ts'
@@ -115,7 +116,10 @@ export async function provisionTenant(
   const spec = specOf(input)
   const { store, actor } = session
   const access = await accessOf(session)
-  if ((await findRun(store, spec.key)) === null && (await store.findListed(spec.key)) !== null) {
+  if (
+    (await findRun(store, spec.key)) === null &&
+    (await findListedTenant(store, spec.key)) !== null
+  ) {
     throw new CliFailure(EXIT.exists, `tenant ${spec.key} exists already`)
   }
   streams.output.write('reserve …\n')

@@ -9,8 +9,9 @@ import { int, list, parsed, readEnv, url } from '../lib/env.ts'
 import { Fault } from '../lib/errors.ts'
 import { makeLog } from '../lib/log.ts'
 import { userName } from '../lib/user-name.ts'
-import { type ListedTenant, RegistryStore } from '../store.ts'
+import { RegistryStore } from '../store.ts'
 import type { Tenant, TenantId } from '../tenant.ts'
+import { findListedTenant, type ListedTenant } from '../tenant-list.ts'
 import { CliFailure, EXIT } from './failure.ts'
 
 /** What a command works with: the service of the control plane, and who is at the keyboard. */
@@ -86,7 +87,7 @@ export async function findListed(
   { store }: Session,
   name: string,
 ): Promise<ListedTenant & { readonly id: TenantId }> {
-  const listed = await store.findListed(name)
+  const listed = await findListedTenant(store, name)
   if (listed === null) throw new CliFailure(EXIT.notFound, `there is no tenant ${name}`)
   // Its type in the Registry is uuid.
   return { ...listed, id: listed.id as TenantId }

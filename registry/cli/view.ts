@@ -1,5 +1,5 @@
-import type { ListedTenant } from '../store.ts'
 import type { Tenant } from '../tenant.ts'
+import type { ListedTenant } from '../tenant-list.ts'
 
 /** A tenant as the CLI shows it. Field by field, so that a secret cannot slip in with a new column. */
 export function viewTenant(tenant: Tenant) {

@@ -2,11 +2,14 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { probeDatabase, tenantLimits, tenantTarget } from '../admin/probe-database.ts'
 import { openConnections } from '../connection.ts'
+import { sharedDatabases } from '../database-place.ts'
 import { keyIdOf } from '../envelope.ts'
 import { Fault } from '../lib/errors.ts'
 import { closePg, connectPg } from '../lib/pg.ts'
 import { whyUnopened } from '../rewrap.ts'
+import { countSecrets, sampleSecrets } from '../stored-secrets.ts'
 import type { Tenant } from '../tenant.ts'
+import { eachTenant } from '../tenant-list.ts'
 import { type Finding, fail, ok, type Patient, some, warn } from './finding.ts'
 
 const SCHEMA = join(import.meta.dirname, '../../migrations/tenant')
@@ -22,10 +25,10 @@ export async function checkMasterKey({ deps }: Patient): Promise<readonly Findin
     return [fail('master key', keyring, 'give the key that the Registry was encrypted with')]
   }
   const column = 'db_password_encrypted'
-  const unopened = (await store.sampleSecrets(SAMPLE)).filter(
+  const unopened = (await sampleSecrets(store, SAMPLE)).filter(
     ({ owner, ciphertext }) => whyUnopened(keyring, owner, column, ciphertext) !== null,
   )
-  const uses = await store.countSecrets()
+  const uses = await countSecrets(store)
   const counts = uses.map(({ keyId, secrets }) => `${secrets} of ${keyId ?? 'the older tool'}`)
   const text = counts.length === 0 ? 'no secrets yet' : `secrets: ${counts.join(', ')}`
   if (unopened.length > 0) {
@@ -46,11 +49,11 @@ export async function checkMasterKey({ deps }: Patient): Promise<readonly Findin
 export async function checkTenants(patient: Patient): Promise<readonly Finding[]> {
   const { deps, isQuick } = patient
   const newest = await newestSchema()
-  const shared = await deps.store.sharedDatabases()
+  const shared = await sharedDatabases(deps.store)
   const fit: Tenant[] = []
   const notes = { unfit: [], behind: [], shared: [] } as Record<string, string[]>
   let count = 0
-  for await (const { id, key, status, tenant, problem } of deps.store.list()) {
+  for await (const { id, key, status, tenant, problem } of eachTenant(deps.store)) {
     count += 1
     if (shared.has(id)) notes.shared?.push(key)
     if (tenant === null) notes.unfit?.push(`${key} (${status}): ${problem}`)

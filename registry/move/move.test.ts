@@ -7,6 +7,8 @@ import { parsePgUrl } from '../lib/pg.ts'
 import { Membership } from '../membership.ts'
 import { RegistryStore } from '../store.ts'
 import type { TenantId } from '../tenant.ts'
+import { findListedTenant } from '../tenant-list.ts'
+import { insertTenant, writeDb } from '../tenant-write.ts'
 import { newTenant, silent, startTestRegistry } from '../test-kit.ts'
 import { MoveAborted, type MoveOptions, type MoveStep, moveTenant } from './move.ts'
 import { makePlace } from './place.ts'
@@ -65,14 +67,15 @@ async function startTenant(sql = RICH) {
   const from = { ...place, port: registry.server.port }
   const to = { ...place, port: far.port }
   const db = { ...from, passwordEncrypted: 'v1.old' }
-  const tenant = await store.create(newTenant({ db }))
+  const tenant = await insertTenant(store, newTenant({ db }))
   const steps: MoveStep[] = []
   const options: MoveOptions = {
     ...{ store, tenant, from, to, passwordEncrypted: 'v1.new', ca: undefined, addressPolicy: null },
     ...{ holdMs: 30_000, isDryRun: false, signal: new AbortController().signal },
+    switchTo: (...args) => writeDb(store, ...args),
     onStep: step => steps.push(step),
   }
-  const portNow = async () => (await store.findListed(tenant.id))?.db.port
+  const portNow = async () => (await findListedTenant(store, tenant.id))?.db.port
   return { key, tenant, options, steps, oldUrl: String(oldUrl), newUrl: String(newUrl), portNow }
 }
 
@@ -226,16 +229,15 @@ t.test('whatever fails before the switch, the tenant is where it was', async t =
             await done
             return store.query(text, values)
           },
-          setDb: async (...args) => {
-            await done
-            return store.setDb(...args)
-          },
-          findListed: id => store.findListed(id),
+        }
+        const switchTo: MoveOptions['switchTo'] = async (...args) => {
+          await done
+          return writeDb(store, ...args)
         }
         const onStep = (step: MoveStep) => {
           if (step === at) done = work()
         }
-        return { store: slow, onStep }
+        return { store: slow, switchTo, onStep }
       }
       const alter = () => query(oldUrl, 'ALTER TABLE scratch ADD COLUMN late integer')
       await fails(t, during('hold', alter), { message: /schema was changed/ })
@@ -287,7 +289,7 @@ t.test('whatever fails before the switch, the tenant is where it was', async t =
 })
 
 async function fresh(id: TenantId) {
-  const listed = await store.findListed(id)
+  const listed = await findListedTenant(store, id)
   return { id, configVersion: listed?.configVersion ?? 0 }
 }
 

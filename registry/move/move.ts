@@ -4,8 +4,10 @@ import { HOLD_MS_MAX, type Hold, holdsInForce, placeHold, releaseHold } from '..
 import type { AddressPolicy } from '../lib/address.ts'
 import { withDeadline } from '../lib/deadline.ts'
 import { sslOptions } from '../lib/pg.ts'
-import type { NewDb, RegistryStore } from '../store.ts'
+import type { RegistryStore } from '../store.ts'
 import type { TenantId } from '../tenant.ts'
+import { findListedTenant } from '../tenant-list.ts'
+import type { NewDb } from '../tenant-write.ts'
 import { MoveRefused, openPlace, type Place } from './place.ts'
 import { type LiveOptions, Replication } from './replication.ts'
 import { copyRows, copySequences, differences, figuresOf } from './rows.ts'
@@ -35,7 +37,9 @@ export interface MoveTarget extends Omit<NewDb, 'passwordEncrypted'> {
 }
 
 export interface MoveOptions {
-  readonly store: Pick<RegistryStore, 'query' | 'setDb' | 'findListed'>
+  readonly store: Pick<RegistryStore, 'query'>
+  /** Gives the tenant that is at version `basedOn` the new place. Null: it is gone. @throws Fault CONFLICT */
+  readonly switchTo: (id: TenantId, db: NewDb, basedOn: number) => Promise<object | null>
   readonly tenant: { readonly id: TenantId; readonly configVersion: number }
   readonly from: MoveTarget
   readonly to: MoveTarget
@@ -291,7 +295,7 @@ class Move {
 
   /** The one step after which there is no way back. */
   async #switch(tenant: MoveOptions['tenant']): Promise<void> {
-    const { store, to, passwordEncrypted, onStep, signal } = this.#options
+    const { store, switchTo, to, passwordEncrypted, onStep, signal } = this.#options
     const hold = this.#hold as Hold
     onStep('switch', `${to.host}:${to.port}/${to.name}`)
     signal.throwIfAborted()
@@ -302,7 +306,7 @@ class Move {
     const db = { ...place, passwordEncrypted }
     for (let attempt = 1; ; attempt++) {
       try {
-        const changed = await store.setDb(tenant.id, db, tenant.configVersion)
+        const changed = await switchTo(tenant.id, db, tenant.configVersion)
         if (changed === null) throw new MoveRefused('the tenant is gone')
         return
       } catch (error) {
@@ -320,7 +324,7 @@ class Move {
   /** No two ciphertexts are equal, so it is this move's. */
   async #hasSwitched(): Promise<boolean> {
     const { store, tenant, passwordEncrypted } = this.#options
-    return (await store.findListed(tenant.id))?.db.passwordEncrypted === passwordEncrypted
+    return (await findListedTenant(store, tenant.id))?.db.passwordEncrypted === passwordEncrypted
   }
 
   async #fence(source: Place, schema: Schema): Promise<Pick<MoveReport, 'undo' | 'fenceProblem'>> {

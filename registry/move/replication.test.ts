@@ -6,6 +6,8 @@ import { startFaultProxy } from '../fault-proxy.ts'
 import { holdsInForce } from '../holds.ts'
 import { parsePgUrl } from '../lib/pg.ts'
 import { RegistryStore } from '../store.ts'
+import { findListedTenant } from '../tenant-list.ts'
+import { insertTenant, writeDb } from '../tenant-write.ts'
 import { newTenant, silent, startTestRegistry } from '../test-kit.ts'
 import { MoveAborted, type MoveOptions, type MoveStep, moveTenant } from './move.ts'
 import { makePlace } from './place.ts'
@@ -59,19 +61,22 @@ async function startTenant() {
   const place = { host: '127.0.0.1', name: key, user: key, sslMode: null, poolMax: null }
   const from = { ...place, password, port: near.port }
   const db = { ...from, passwordEncrypted: 'v1.old' }
-  const tenant = await store.create(newTenant({ db }))
+  const tenant = await insertTenant(store, newTenant({ db }))
   const targetAdmin = parsePgUrl(far.url('postgres', 'boss', 'b'))
   const wanted = { database: key, user: key }
-  const portNow = async () => (await store.findListed(tenant.id))?.db.port
+  const portNow = async () => (await findListedTenant(store, tenant.id))?.db.port
 
   /** Makes the place and moves there; what was made goes again where that fails. */
   async function move(onStep: MoveOptions['onStep'] = () => {}, change: Partial<MoveOptions> = {}) {
     const made = await makePlace(targetAdmin, wanted, null)
     const to = { ...place, port: far.port, password: made.password }
-    const { configVersion } = (await store.findListed(tenant.id)) as { configVersion: number }
+    const { configVersion } = (await findListedTenant(store, tenant.id)) as {
+      configVersion: number
+    }
     try {
       await moveTenant({
         ...{ store, tenant: { id: tenant.id, configVersion }, from, to, onStep },
+        switchTo: (...args) => writeDb(store, ...args),
         ...{ passwordEncrypted: 'v1.new', ca: undefined, addressPolicy: null },
         ...{ holdMs: 30_000, isDryRun: false, signal: new AbortController().signal },
         live: {

@@ -5,11 +5,13 @@ import { addAudit } from '../admin/audit.ts'
 import { tellAudit } from '../admin/change.ts'
 import { requireSound } from '../admin/merge.ts'
 import { type Columns, insertRow } from '../admin/row.ts'
+import { requireFreeDatabase } from '../database-place.ts'
 import type { SecretColumn } from '../envelope.ts'
 import { Fault } from '../lib/errors.ts'
 import { newPassword } from '../lib/scram.ts'
-import { type RegistryStore, requireFreeDatabase } from '../store.ts'
+import type { RegistryStore } from '../store.ts'
 import type { TenantId } from '../tenant.ts'
+import { findListedTenant } from '../tenant-list.ts'
 import { sealPassword } from './first-user.ts'
 import { findHost, type HostAccess, type SealedHost } from './hosts.ts'
 import { beginRun, conflict, findRun, type ProvisionRun, setFirstUserHash } from './runs.ts'
@@ -48,7 +50,7 @@ export async function beginProvision(
   // Before anything is reserved: a misspelt host is no run.
   const host = await findHost(store, spec.host)
   const present = await findRun(store, spec.key)
-  if (present === null && (await store.findListed(spec.key)) !== null) {
+  if (present === null && (await findListedTenant(store, spec.key)) !== null) {
     throw conflict(`tenant ${spec.key} exists already`)
   }
   if (present !== null) requireSame(present, spec)

@@ -8,6 +8,7 @@ import { openConnections } from '../connection.ts'
 import { Keyring } from '../envelope.ts'
 import { RegistryStore } from '../store.ts'
 import type { TenantId, TenantKey } from '../tenant.ts'
+import { findListedTenant } from '../tenant-list.ts'
 import { silent, startTestRegistry } from '../test-kit.ts'
 import { beginProvision } from './begin.ts'
 import { provision } from './provision.ts'
@@ -224,7 +225,7 @@ t.test('a process that hung before its last step does not do it beside another',
   const first = (await take(store, key)) as Taken
   const going = new AbortController().signal
   await t.rejects(provision(deps, actor, first, going), { code: 'CONFLICT' })
-  t.equal((await store.findListed(key))?.status, 'provisioning')
+  t.equal((await findListedTenant(store, key))?.status, 'provisioning')
   t.equal((await findRun(store, key))?.isLeased, true, 'the other one still has the run')
   await (other as Taken | null)?.lease.letGo(null, null)
 })

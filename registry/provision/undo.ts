@@ -3,6 +3,7 @@ import { addAudit } from '../admin/audit.ts'
 import { tellAudit } from '../admin/change.ts'
 import { openConnections } from '../connection.ts'
 import { closePg } from '../lib/pg.ts'
+import { findListedTenant } from '../tenant-list.ts'
 import type { BeginDeps } from './begin.ts'
 import { dropBucket } from './bucket.ts'
 import { connectAdmin, findHost } from './hosts.ts'
@@ -34,7 +35,7 @@ export async function undoProvision(
   const entry = { actor, action: 'tenant.provision_undo', reason }
   const audit = { ...entry, tenantId, tenantKey: spec.key }
   await atWork(store, taken, { secrets, audit }, async () => {
-    const listed = await store.findListed(tenantId)
+    const listed = await findListedTenant(store, tenantId)
     if (listed !== null && listed.status !== 'provisioning') {
       throw conflict(`${spec.key} is ${listed.status}: archive it, then delete it`)
     }

@@ -1,0 +1,40 @@
+import pg from 'pg'
+import { Fault } from './lib/errors.ts'
+
+/** True where the statement was refused and the connection is as good as before. */
+export function isStatementError(error: unknown): boolean {
+  if (error instanceof Fault) return true
+  return error instanceof pg.DatabaseError && /^(22|23|40|42|P0)/.test(error.code ?? '')
+}
+
+/** A driver's error as a Fault. Its `detail` holds the whole row and goes no further. */
+export function registryFault(error: unknown): Fault {
+  if (error instanceof Fault) return error
+  const { message, code } = error as { message?: string; code?: string }
+  if (code === '23505') {
+    const { constraint } = error as { constraint?: string }
+    if (constraint === 'tenants_bucket_prefix_unique') return conflict(String(message))
+    const what = constraint === 'tenants_token_issuer_unique' ? 'issuer' : 'key'
+    return conflict(`a tenant with this ${what} exists already`)
+  }
+  if ((error as { constraint?: string }).constraint === 'tenants_plan_known') {
+    // A plan that goes (restrict_violation), or a tenant that takes one.
+    if (code === '23001') return conflict('the plan is in use')
+    const reason = 'plan: there is no such plan'
+    return new Fault('VALIDATION_FAILED', reason, { publicMessage: reason })
+  }
+  if (code?.startsWith('23') || code?.startsWith('22')) {
+    const reason = String(message)
+    return new Fault('VALIDATION_FAILED', reason, { publicMessage: reason })
+  }
+  const cause = Object.assign(new Error(message), { code })
+  const reason =
+    code === '42P01' || code === '42703'
+      ? 'the Registry has an older schema: run npm run db:registry-migrate'
+      : `the Registry cannot be asked: ${message}`
+  return new Fault('REGISTRY_UNAVAILABLE', reason, { cause })
+}
+
+export function conflict(reason: string): Fault {
+  return new Fault('CONFLICT', reason, { publicMessage: reason })
+}
