@@ -2,6 +2,9 @@ import { randomBytes } from 'node:crypto'
 import {
   CompactEncrypt,
   calculateJwkThumbprint,
+  compactDecrypt,
+  decodeJwt,
+  decodeProtectedHeader,
   exportJWK,
   generateKeyPair,
   type JWK,
@@ -153,6 +156,29 @@ t.test('every part of a context is covered', async t => {
       await t.rejects(verifier.verify(tampered, NOW), refused, `part ${i}, byte ${at}`)
     }
   }
+})
+
+t.test('a context says what it is made by, and no two share a nonce', async t => {
+  const made = await Promise.all([1, 2].map(() => minter.mint(tenant, connections, NOW)))
+  const [first, second] = made.map(({ token }) => token.split('.'))
+  t.equal(first?.length, 5)
+  t.equal(first?.[1], '', 'dir has no encrypted key')
+  t.not(first?.[2], second?.[2])
+  t.equal(Buffer.from(first?.[2] ?? '', 'base64url').length, 12)
+  const header = { alg: 'dir', enc: 'A256GCM', kid: await contentKid(keys.content), cty: 'JWT' }
+  const { plaintext, protectedHeader } = await compactDecrypt(
+    made[0]?.token ?? '',
+    Buffer.from(keys.content, 'base64url'),
+  )
+  t.strictSame(protectedHeader, header)
+  const inner = decodeProtectedHeader(new TextDecoder().decode(plaintext))
+  t.strictSame(inner, { alg: 'EdDSA', kid: keys.kid, typ: 'tenant-context+jwt' })
+  const claims = decodeJwt(new TextDecoder().decode(plaintext))
+  t.match(claims, { iss: 'doorman', aud: 'app', iat: NOW / 1000, exp: NOW / 1000 + 60 })
+})
+
+t.test('a key that cannot sign is refused at the start', async t => {
+  await t.rejects(context.makeContextMinter(keys.open, [keys.content]), /no private Ed25519 key/)
 })
 
 t.test('rotation: overlapping keys pass, a removed key is refused', async t => {

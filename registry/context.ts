@@ -1,6 +1,5 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto'
 import {
-  CompactEncrypt,
   type CryptoKey,
   calculateJwkThumbprint,
   compactDecrypt,
@@ -9,12 +8,12 @@ import {
   type JSONWebKeySet,
   type JWK,
   jwtVerify,
-  SignJWT,
 } from 'jose'
 import { z } from 'zod'
 import type { TenantConnections } from './connection.ts'
 import { Fault } from './lib/errors.ts'
 import { HmacSha256 } from './lib/hmac.ts'
+import { makeNestedJwt } from './lib/nested-jwt.ts'
 import { parseTenantId, SSL_MODES, type Tenant, type TenantId, type TenantKey } from './tenant.ts'
 
 /**
@@ -73,10 +72,18 @@ export async function makeContextMinter(
   signingJwk: JWK,
   contentKeys: readonly string[],
 ): Promise<ContextMinter> {
-  const signingKey = await importJWK(signingJwk, 'EdDSA')
+  // Only of one that can be taken out a KeyObject may be made (DEP0204).
+  const signingKey = await importJWK(signingJwk, 'EdDSA', { extractable: true })
   const signingKid = signingJwk.kid ?? (await calculateJwkThumbprint(signingJwk))
   const [content] = await readContentKeys(contentKeys)
   if (content === undefined) throw new Error('no content key')
+  const seal = makeNestedJwt({
+    signingKey: signingKey as CryptoKey,
+    signingKid,
+    type: CONTEXT_TYPE,
+    contentKey: content.key,
+    contentKid: content.kid,
+  })
 
   return {
     async mint(tenant, { db, bucket }, nowMs) {
@@ -90,17 +97,9 @@ export async function makeContextMinter(
         db,
         ...(bucket === null ? {} : { bucket }),
         mac: mac.toString('base64url'),
+        ...{ iss: 'doorman', aud: 'app', iat: issuedAtS, exp: issuedAtS + CONTEXT_LIFE_S },
       }
-      const signed = await new SignJWT(claims)
-        .setProtectedHeader({ alg: 'EdDSA', kid: signingKid, typ: CONTEXT_TYPE })
-        .setIssuer('doorman')
-        .setAudience('app')
-        .setIssuedAt(issuedAtS)
-        .setExpirationTime(issuedAtS + CONTEXT_LIFE_S)
-        .sign(signingKey)
-      const token = await new CompactEncrypt(new TextEncoder().encode(signed))
-        .setProtectedHeader({ alg: 'dir', enc: 'A256GCM', kid: content.kid, cty: 'JWT' })
-        .encrypt(content.key)
+      const token = seal(claims)
       if (token.length > CONTEXT_BYTES_MAX) {
         throw new Fault('TENANT_CONFIG_INVALID', `context of tenant ${tenant.id} is over 4 KiB`)
       }
