@@ -1,9 +1,9 @@
 import { SCOPES, type Scope } from '../admin/actor.ts'
 import { createAdminKey, listAdminKeys, revokeAdminKey } from '../admin/keys.ts'
 import { Fault } from '../lib/errors.ts'
-import type { Streams } from './commands.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import type { Session } from './session.ts'
+import type { Streams } from './streams.ts'
 import { table } from './view.ts'
 
 /** Makes a key of the admin API and writes it out, this once. */

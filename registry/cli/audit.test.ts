@@ -4,10 +4,11 @@ import { pruneAudit } from '../admin/audit-prune.ts'
 import { owner, startAdminWorld } from '../admin/test-kit.ts'
 import type { TenantId } from '../tenant.ts'
 import { prune, showAudit } from './audit.ts'
-import { addOneUser, revokeToken } from './commands.ts'
 import { holdTenant, releaseTenant } from './hold.ts'
 import { rotateMasterKey } from './keys.ts'
 import { runHere } from './test-kit.ts'
+import { revokeToken } from './tokens.ts'
+import { addOneUser } from './users.ts'
 
 const world = await startAdminWorld()
 const { deps, registry } = world

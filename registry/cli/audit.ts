@@ -1,9 +1,9 @@
 import { type AuditItem, listAudit } from '../admin/audit.ts'
 import { countPrunable, pruneAudit } from '../admin/audit-prune.ts'
 import { parseTenantId, type TenantId } from '../tenant.ts'
-import type { Streams } from './commands.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import { findListed, type Session } from './session.ts'
+import type { Streams } from './streams.ts'
 import { table } from './view.ts'
 
 export interface AuditFlags {

@@ -5,9 +5,9 @@ import { creditInput, giveCredit, listPrices, setPrices } from '../billing/price
 import { CSV_HEAD, statementCsv } from '../billing/statement-csv.ts'
 import { freezeMonth, listStatements, statementOf } from '../billing/statements.ts'
 import { parseTenantId } from '../tenant.ts'
-import type { Streams } from './commands.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import { findListed, type Session } from './session.ts'
+import type { Streams } from './streams.ts'
 
 export type Format = 'csv' | 'json'
 

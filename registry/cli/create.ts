@@ -5,8 +5,18 @@ import { Fault } from '../lib/errors.ts'
 import { parseTenantKey, SSL_MODES, type TenantId, type TenantKey } from '../tenant.ts'
 import { findListedTenant } from '../tenant-list.ts'
 import { insertTenant, type NewBucket, type PlacementOptions } from '../tenant-write.ts'
-import { CliFailure, EXIT } from './failure.ts'
+import {
+  BUCKET_SECRETS,
+  type BucketFlags,
+  bucketOf,
+  DB_SECRETS,
+  type DbFlags,
+  dbOf,
+} from './connection-flags.ts'
+import { CliFailure, EXIT, type ExitCode } from './failure.ts'
+import { readSecrets } from './input.ts'
 import type { Session } from './session.ts'
+import type { Streams } from './streams.ts'
 
 export const bucketInput = z.strictObject({
   provider: z.string().min(1).nullable().default(null),
@@ -50,6 +60,34 @@ export const tenantInput = z.strictObject({
   bucket: bucketInput.nullable().default(null),
 })
 export type TenantInput = z.output<typeof tenantInput>
+
+/** `create`. */
+export async function create(
+  session: Session,
+  key: string,
+  flags: DbFlags & BucketFlags & { name?: string; mode?: string; status?: string },
+  streams: Streams,
+): Promise<ExitCode> {
+  const hasBucket = flags.bucketName !== undefined
+  const labels = hasBucket ? [...DB_SECRETS, ...BUCKET_SECRETS] : DB_SECRETS
+  const plain = {
+    ...{ key, name: flags.name, mode: flags.mode, status: flags.status },
+    db: { ...dbOf(flags), password: 'x' },
+    bucket: hasBucket ? bucketOf(flags) : undefined,
+  }
+  // Before anyone types a password in vain.
+  readInput(tenantInput, plain)
+  const [password, accessKey, secretKey] = await readSecrets(labels, streams.input, streams.error)
+  const input = readInput(tenantInput, {
+    ...plain,
+    db: { ...plain.db, password },
+    bucket: plain.bucket && { ...plain.bucket, access_key: accessKey, secret_key: secretKey },
+  })
+  const id = await createTenant(session, input, flags)
+  if (id === null) throw new CliFailure(EXIT.exists, `tenant ${input.key} exists already`)
+  streams.output.write(`created ${input.key} ${id}\n`)
+  return EXIT.ok
+}
 
 /** @returns the new tenant's id; null where a tenant with this key exists already */
 export async function createTenant(

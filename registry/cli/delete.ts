@@ -1,11 +1,11 @@
 import { type DropPlan, dropPlanned, planDrop } from '../admin/drop-database.ts'
 import { removeTenant, requireRemovable } from '../admin/remove.ts'
 import { requireRow } from '../admin/row.ts'
-import type { Streams } from './commands.ts'
 import { exportTo } from './export.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import { askLine } from './input.ts'
 import { findListed, type Session } from './session.ts'
+import type { Streams } from './streams.ts'
 
 export interface DeleteFlags {
   /** The key once more, where nobody can be asked. */

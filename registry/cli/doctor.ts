@@ -3,9 +3,9 @@ import { examine } from '../doctor/doctor.ts'
 import type { Finding, Surroundings } from '../doctor/finding.ts'
 import { readPem } from '../lib/ca.ts'
 import { int, list, parsed, readEnv, url } from '../lib/env.ts'
-import type { Streams } from './commands.ts'
 import { EXIT, type ExitCode } from './failure.ts'
 import type { Session } from './session.ts'
+import type { Streams } from './streams.ts'
 
 /** Those of gateway and app, where they are at hand; each with its default there. */
 const ENV = {

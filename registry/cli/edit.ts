@@ -4,11 +4,10 @@ import { patchTenant } from '../admin/patch.ts'
 import { testConnection } from '../admin/probe.ts'
 import type { ProbeResult } from '../admin/probe-result.ts'
 import { rotateCredentials } from '../admin/rotate.ts'
-import { unarchiveTenant } from '../admin/status.ts'
-import type { Streams } from './commands.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import { readLimits } from './limits-flag.ts'
 import { findListed, type Session } from './session.ts'
+import type { Streams } from './streams.ts'
 
 export interface EditFlags {
   readonly name?: string
@@ -44,19 +43,6 @@ export async function edit(
   const item = await patchTenant(session, session.actor, id, input)
   const values = names.map(field => `${field} ${JSON.stringify(item[field as keyof TenantItem])}`)
   output.write(`${item.tenant_key} has ${values.join(', ')}\n`)
-  return EXIT.ok
-}
-
-/** Comes back suspended, so that somebody looks at it before it is served. */
-export async function unarchive(
-  session: Session,
-  name: string,
-  { reason }: { readonly reason?: string },
-  { output }: Streams,
-): Promise<ExitCode> {
-  const { id } = await findListed(session, name)
-  const item = await unarchiveTenant(session, session.actor, id, reason ?? null)
-  output.write(`${item.tenant_key} is ${item.status}: activate lets it be served\n`)
   return EXIT.ok
 }
 

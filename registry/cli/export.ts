@@ -1,8 +1,8 @@
 import { exportTenant, summaryOf } from '../export/export.ts'
 import type { TenantId } from '../tenant.ts'
-import type { Streams } from './commands.ts'
 import { EXIT, type ExitCode } from './failure.ts'
 import { findListed, type Session } from './session.ts'
+import type { Streams } from './streams.ts'
 
 export async function exportOne(
   session: Session,

@@ -1,9 +1,9 @@
 import { audited } from '../admin/audited.ts'
 import { awaitHold, nameOf } from '../await-hold.ts'
 import { HOLD_MS, HOLD_MS_MAX, placeHold, releaseHold } from '../holds.ts'
-import type { Streams } from './commands.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import { findListed, type Session } from './session.ts'
+import type { Streams } from './streams.ts'
 
 export interface HoldFlags {
   readonly seconds?: number

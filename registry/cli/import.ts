@@ -2,10 +2,10 @@ import { open } from 'node:fs/promises'
 import { type ImportResult, importTenants } from '../admin/import.ts'
 import { readImport } from '../admin/import-rows.ts'
 import { Keyring } from '../envelope.ts'
-import type { Streams } from './commands.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import { readSecrets } from './input.ts'
 import type { Session } from './session.ts'
+import type { Streams } from './streams.ts'
 
 export interface ImportFlags {
   readonly apply?: boolean

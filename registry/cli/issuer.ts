@@ -1,10 +1,10 @@
 import { z } from 'zod'
 import { parseIssuer } from '../tenant.ts'
 import { writeIssuer } from '../tenant-write.ts'
-import type { Streams } from './commands.ts'
 import { readInput } from './create.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import { findListed, type Session } from './session.ts'
+import type { Streams } from './streams.ts'
 
 export interface IssuerFlags {
   readonly issuer?: string

@@ -4,11 +4,11 @@ import { readKeyChecks } from '../key-check.ts'
 import { checkOtherSecrets, rewrapOtherSecrets } from '../provision/secrets.ts'
 import { rewrapSecrets, whyUnopened } from '../rewrap.ts'
 import { countSecrets, retireKey, tenantSecrets } from '../stored-secrets.ts'
-import type { Streams } from './commands.ts'
 import { seal } from './create.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import { readSecrets } from './input.ts'
 import { findListed, type Session } from './session.ts'
+import type { Streams } from './streams.ts'
 import { table } from './view.ts'
 
 /** Brings every secret under the first master key, while everything runs; may be killed and run again. */

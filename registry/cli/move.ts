@@ -5,11 +5,11 @@ import { MoveAborted, type MoveTarget, MoveUnknown, moveTenant } from '../move/m
 import { type MadePlace, MoveRefused, makePlace } from '../move/place.ts'
 import { dropLeftPlace } from '../move/replication.ts'
 import { writeDb } from '../tenant-write.ts'
-import type { Streams } from './commands.ts'
 import { dbInput, readInput, seal } from './create.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import { readSecrets } from './input.ts'
 import { findListed, findTenant, type Session } from './session.ts'
+import type { Streams } from './streams.ts'
 
 export interface MoveFlags {
   readonly toHost?: string

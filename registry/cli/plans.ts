@@ -8,10 +8,10 @@ import {
   removePlan,
 } from '../admin/plans.ts'
 import { Fault } from '../lib/errors.ts'
-import type { Streams } from './commands.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import { readLimits } from './limits-flag.ts'
 import type { Session } from './session.ts'
+import type { Streams } from './streams.ts'
 import { table } from './view.ts'
 
 export interface PlanFlags {

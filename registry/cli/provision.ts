@@ -17,10 +17,11 @@ import type { ProvisionSpec } from '../provision/spec.ts'
 import { TAKE_OVER_MS, type Taken, take } from '../provision/take.ts'
 import { undoProvision } from '../provision/undo.ts'
 import { findListedTenant } from '../tenant-list.ts'
-import type { BucketFlags, Streams } from './commands.ts'
+import type { BucketFlags } from './connection-flags.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import { readSecrets } from './input.ts'
 import type { Session } from './session.ts'
+import type { Streams } from './streams.ts'
 import { table } from './view.ts'
 
 export interface HostFlags {

@@ -3,9 +3,9 @@ import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { childEnv } from '../../deploy/local/run.ts'
 import { type AdminWorld, owner } from '../admin/test-kit.ts'
-import { explain, type Streams } from './commands.ts'
-import type { ExitCode } from './failure.ts'
+import { type ExitCode, explain } from './failure.ts'
 import type { Session } from './session.ts'
+import type { Streams } from './streams.ts'
 
 /** For tests: what a command answered. */
 export interface Ran {

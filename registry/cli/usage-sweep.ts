@@ -1,8 +1,8 @@
 import { takeSweepLease } from '../sweep-lease.ts'
 import { type Measured, sweepUsage } from '../usage-sweep.ts'
-import type { Streams } from './commands.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import type { Session } from './session.ts'
+import type { Streams } from './streams.ts'
 
 export interface SweepFlags {
   readonly atOnce: number

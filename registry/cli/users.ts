@@ -6,7 +6,11 @@ import { openConnections } from '../connection.ts'
 import { hashPassword, PASSWORD_BYTES_MAX, PASSWORD_LENGTH_MIN } from '../lib/password.ts'
 import { closePg } from '../lib/pg.ts'
 import type { Tenant } from '../tenant.ts'
+import { readInput } from './create.ts'
+import { CliFailure, EXIT, type ExitCode } from './failure.ts'
+import { readSecrets } from './input.ts'
 import { findTenant, type Session } from './session.ts'
+import type { Streams } from './streams.ts'
 
 /** A user as `add-user` takes it from its options, and `add-user --batch` from a line. */
 export const userInput = z.strictObject({
@@ -20,6 +24,28 @@ export const userInput = z.strictObject({
     .refine(text => Buffer.byteLength(text) <= PASSWORD_BYTES_MAX, 'is too long'),
 })
 export type UserInput = z.output<typeof userInput>
+
+/** `add-user`. */
+export async function addOneUser(
+  session: Session,
+  key: string,
+  flags: { email?: string; name?: string; roleId?: number },
+  streams: Streams,
+): Promise<ExitCode> {
+  const plain = { key, email: flags.email, name: flags.name, role_id: flags.roleId }
+  readInput(userInput, { ...plain, password: 'not yet read' })
+  const [password] = await readSecrets(['Password'], streams.input, streams.error)
+  const user = readInput(userInput, { ...plain, password })
+  const open = await connectTenant(session, key)
+  try {
+    const id = await addUser(session, open, user)
+    if (id === null) throw new CliFailure(EXIT.exists, `user ${user.email} exists already`)
+    streams.output.write(`created ${user.email} ${id}\n`)
+    return EXIT.ok
+  } finally {
+    await closePg(open.client)
+  }
+}
 
 export interface OpenTenant {
   readonly tenant: Tenant
@@ -48,5 +74,3 @@ export async function addUser(
     id => ({ user_id: id }),
   )
 }
-
-export { closePg as closeTenant }

@@ -1,8 +1,9 @@
 import { type Command, InvalidArgumentError, Option } from 'commander'
-import type { MonthFlags } from './billing.ts'
-import type { Streams } from './commands.ts'
-import type { Act } from './lifecycle-verbs.ts'
-import type { SweepFlags } from './usage-sweep.ts'
+import type { Act } from '../act.ts'
+import type { MonthFlags } from '../billing.ts'
+import type { Streams } from '../streams.ts'
+import type { SweepFlags } from '../usage-sweep.ts'
+import { between } from './options.ts'
 
 /** What tenants use, and what that costs them. */
 export function addUsageVerbs(program: Command, act: Act, streams: Streams): void {
@@ -16,13 +17,13 @@ export function addUsageVerbs(program: Command, act: Act, streams: Streams): voi
     .option('--tenant-timeout <seconds>', 'for one bucket, default 300', between(1, 86_400), 300)
     .option('--json', 'a JSON line for each tenant, and one at the end')
     .action((flags: SweepFlags) =>
-      act(async session => (await import('./usage-sweep.ts')).sweep(session, flags, streams)),
+      act(async session => (await import('../usage-sweep.ts')).sweep(session, flags, streams)),
     )
   addBilling(program.command('billing').description('prices, statements, credits'), act, streams)
 }
 
 function addBilling(billing: Command, act: Act, streams: Streams): void {
-  const load = () => import('./billing.ts')
+  const load = () => import('../billing.ts')
   const month = () => new Option('--month <YYYY-MM>').makeOptionMandatory().argParser(monthOf)
   const format = (standard: string) =>
     new Option('--format <format>').choices(['csv', 'json']).default(standard)
@@ -75,12 +76,4 @@ function addBilling(billing: Command, act: Act, streams: Streams): void {
 function monthOf(text: string): string {
   if (/^20\d\d-(0[1-9]|1[0-2])$/.test(text)) return text
   throw new InvalidArgumentError('A month such as 2026-01.')
-}
-
-function between(min: number, max: number) {
-  return (text: string) => {
-    const number = Number(text)
-    if (/^\d{1,9}$/.test(text) && number >= min && number <= max) return number
-    throw new InvalidArgumentError(`From ${min} to ${max}.`)
-  }
 }
