@@ -35,12 +35,6 @@ export class RecentCache<V extends object> {
     this.#young.set(key, value)
   }
 
-  /** All that are kept, in no order. */
-  forEach(visit: (value: V, key: string) => void): void {
-    this.#old.forEach(visit)
-    this.#young.forEach(visit)
-  }
-
   delete(key: string): void {
     this.#young.delete(key)
     this.#old.delete(key)

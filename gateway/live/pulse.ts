@@ -8,10 +8,10 @@ import {
 } from '../../registry/live/figures.ts'
 import type { Tenant, TenantId, TenantKey } from '../../registry/tenant.ts'
 import type { Exchange } from '../exchange.ts'
-import { RecentCache } from '../recent.ts'
 import { Ring, slotOf } from './ring.ts'
+import { Rings } from './rings.ts'
 
-/** Tenants counted at a time, the latest half for certain: 23 MB of rings at most (`RING_BYTES`), for traffic alone. */
+/** Tenants counted at a time, those in use rather than others: 23 MB of rings at most (`RING_BYTES`), for traffic alone. */
 export const PULSE_TENANTS_MAX = 4_096
 /** "Now" in rates: 11 whole slots and the one that runs. */
 const RATE_SLOTS = 12
@@ -25,13 +25,13 @@ export interface Busy {
 
 /** The traffic of this process in the last minutes, by tenant and in all. */
 export class Pulse {
-  readonly #rings: RecentCache<Ring>
+  readonly #rings: Rings
   readonly #all = new Ring()
   /** Where the requests of a tenant are counted besides, that is counted again after a while. */
   readonly #cellOf: (id: TenantId) => Ring['cell']
 
   constructor(tenantsMax = PULSE_TENANTS_MAX, cellOf: (id: TenantId) => Ring['cell'] = () => null) {
-    this.#rings = new RecentCache(tenantsMax)
+    this.#rings = new Rings(tenantsMax)
     this.#cellOf = cellOf
   }
 
@@ -41,7 +41,7 @@ export class Pulse {
   }
 
   /**
-   * One request has ended: at the end of every exchange, so it makes nothing but a tenant's first ring.
+   * One request has ended: at the end of every exchange, so it makes nothing but some tenants' first ring.
    *
    * @returns the tenant's ring; null: it is not known
    */
@@ -109,18 +109,16 @@ export class Pulse {
   #busiest(count: number, nowMs: number) {
     const last = slotOf(nowMs)
     const busy: { id: TenantId; ring: Ring; requests: number }[] = []
-    this.#rings.forEach((ring, id) => {
+    for (const ring of this.#rings.values()) {
       const requests = ring.requests(last - RATE_SLOTS + 1, last)
-      if (requests > 0) busy.push({ id: id as TenantId, ring, requests })
-    })
+      if (requests > 0) busy.push({ id: ring.id, ring, requests })
+    }
     return busy.sort((a, b) => b.requests - a.requests).slice(0, count)
   }
 
-  #add({ id, key }: Tenant): Ring {
-    const ring = new Ring()
-    ring.key = key
-    ring.cell = this.#cellOf(id)
-    this.#rings.set(id, ring)
+  #add(tenant: Tenant): Ring {
+    const ring = this.#rings.add(tenant)
+    ring.cell = this.#cellOf(tenant.id)
     return ring
   }
 }
