@@ -1,4 +1,4 @@
-import type { Dashboard, Panel } from './dashboards.ts'
+import type { Dashboard, Panel } from './dashboard.ts'
 
 /** Grafana's grid is 24 wide. */
 const WIDTH = { stat: 6, timeseries: 8 } as const
