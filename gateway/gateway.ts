@@ -47,6 +47,7 @@ import { makeRecheck } from './recheck.ts'
 import { RegistryMetrics } from './registry-metrics.ts'
 import { Revocations } from './revocation.ts'
 import { makeRouter, type Route } from './route.ts'
+import { makeShedding } from './shed.ts'
 import { ContextHolder } from './sign.ts'
 import { recordSpans } from './spans.ts'
 import { TenantSeries } from './tenant-series.ts'
@@ -163,6 +164,7 @@ export async function startGateway(
   const overload = new Overload({
     loopDelayMs: config.OVERLOAD_LOOP_DELAY_MS,
     inFlightMax: config.IN_FLIGHT_MAX,
+    weightOf: tenant => admitted.admission.weightOf(tenant),
   })
   const registryMetrics = new RegistryMetrics()
   const cache = new TenantCache({
@@ -305,6 +307,15 @@ export async function startGateway(
   const contexts = new ContextHolder(minter, keyring, config.TENANT_CACHE_ENTRIES, tenant =>
     poolMaxPerReplica(tenant, config.TENANT_SPREAD),
   )
+  const logins = new LoginGuard({
+    limit: {
+      max: config.LOGIN_FAILURES_MAX,
+      perAccountMax: config.LOGIN_FAILURES_PER_ACCOUNT_MAX,
+      perAddressMax: config.LOGIN_FAILURES_PER_ADDRESS_MAX,
+      windowMs: config.LOGIN_FAILURES_WINDOW_MS,
+    },
+    addressOf,
+  })
   const pipeline: Pipeline = {
     headFieldsMax: config.HEAD_FIELDS_MAX,
     sampler: traces?.sampler ?? null,
@@ -313,15 +324,7 @@ export async function startGateway(
     tenants: cache,
     decoyKey: config.DECOY_TENANT_KEY,
     schemaMin: config.TENANT_SCHEMA_MIN,
-    logins: new LoginGuard({
-      limit: {
-        max: config.LOGIN_FAILURES_MAX,
-        perAccountMax: config.LOGIN_FAILURES_PER_ACCOUNT_MAX,
-        perAddressMax: config.LOGIN_FAILURES_PER_ADDRESS_MAX,
-        windowMs: config.LOGIN_FAILURES_WINDOW_MS,
-      },
-      addressOf,
-    }),
+    logins,
     admission,
     gate,
     contexts,
@@ -341,8 +344,7 @@ export async function startGateway(
       suspect: (tenant, nowMs) => suspicions.add(tenant.id, nowMs),
     },
     answer: { cors, expiredTokenStatus: config.EXPIRED_TOKEN_STATUS },
-    sheds: () => overload.sheds(others()),
-    isFull: () => overload.isFull(others()),
+    shedding: makeShedding({ overload, others, identifier, logins, admission }),
     upgrader: makeUpgrader({
       fleet,
       trusted,

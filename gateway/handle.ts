@@ -19,9 +19,9 @@ import type { Holds } from './hold/holds.ts'
 import { readmit } from './hold/readmit.ts'
 import type { Identifier } from './identify/identify.ts'
 import type { LoginGuard } from './login/guard.ts'
-import type { ShedReason } from './overload.ts'
 import { resolve, resolveNow } from './resolve.ts'
 import type { Router } from './route.ts'
+import type { Shedding } from './shed.ts'
 import type { ContextHolder } from './sign.ts'
 import type { TenantSource } from './tenant-source.ts'
 import { beginTrace } from './trace.ts'
@@ -47,10 +47,7 @@ export interface Pipeline {
   readonly logins: LoginGuard
   readonly forward: ForwardOptions
   readonly answer: AnswerOptions
-  /** Why this process will not serve the new request; null: it will. */
-  readonly sheds: () => ShedReason | null
-  /** The same for one whose body has come, by the number of requests alone. */
-  readonly isFull: () => boolean
+  readonly shedding: Shedding
   /** Called once for each exchange, when its last byte is handed over or it was cut. */
   readonly onFinished: (exchange: Exchange) => void
   readonly upgrader: Upgrader
@@ -83,11 +80,11 @@ interface Running extends Pipeline {
 function handle(exchange: Exchange, pipeline: Running): void {
   try {
     if (!beginExchange(exchange, pipeline)) return
-    const { identifier, tenants, schemaMin } = pipeline
-    if (identifier.identifyNow(exchange) && resolveNow(exchange, tenants, schemaMin)) {
-      pipeline.admission.enter(exchange)
-      sign(exchange, pipeline)
-    } else void handleSlowly(exchange, pipeline)
+    const { identifier, shedding, tenants, schemaMin } = pipeline
+    if (!identifier.identifyNow(exchange)) return void handleSlowly(exchange, pipeline)
+    shedding.charge(exchange)
+    if (!resolveNow(exchange, tenants, schemaMin)) return void handleSlowly(exchange, pipeline)
+    admit(exchange, pipeline)
   } catch (error) {
     fail(exchange, error, pipeline)
   }
@@ -99,7 +96,8 @@ async function handleSlowly(exchange: Exchange, pipeline: Running): Promise<void
     if (exchange.tenantRef === null) {
       await pipeline.identifier.identify(exchange)
       // A login counts from here on: while its body is awaited, whoever holds it back would shed others.
-      if (exchange.bufferedBody !== null && pipeline.isFull()) throw SHED['in-flight']
+      pipeline.shedding.afterBody(exchange)
+      pipeline.shedding.charge(exchange)
       await pipeline.logins.enter(exchange)
       if (exchange.reply.isDone) return finish(exchange, null, pipeline)
       exchange.identifiedAt = performance.now()
@@ -107,17 +105,22 @@ async function handleSlowly(exchange: Exchange, pipeline: Running): Promise<void
     await resolve(exchange, pipeline.tenants, pipeline.decoyKey, pipeline.schemaMin)
     exchange.resolvedAt = performance.now()
     if (exchange.reply.isDone) return finish(exchange, null, pipeline)
-    pipeline.admission.enter(exchange)
-    sign(exchange, pipeline)
+    admit(exchange, pipeline)
   } catch (error) {
     fail(exchange, error, pipeline)
   }
 }
 
+function admit(exchange: Exchange, pipeline: Running): void {
+  pipeline.shedding.afterResolve(exchange)
+  pipeline.admission.enter(exchange)
+  sign(exchange, pipeline)
+}
+
 /** Head and route. False where the gateway answered the request itself. */
 function beginExchange(
   exchange: Exchange,
-  { headFieldsMax, router, answer, onFinished, sheds, forward: { trusted }, sampler }: Pipeline,
+  { headFieldsMax, router, answer, onFinished, shedding, forward: { trusted }, sampler }: Pipeline,
 ) {
   admitHead(exchange, headFieldsMax)
   if (exchange.path === '/healthz' && (exchange.method === 'GET' || exchange.method === 'HEAD')) {
@@ -131,8 +134,7 @@ function beginExchange(
     return false
   }
   beginTrace(exchange, trusted, sampler)
-  const shedReason = sheds()
-  if (shedReason !== null) throw SHED[shedReason]
+  shedding.atHead()
   exchange.route = router(exchange.method, exchange.path)
   if (
     answer.cors.isPreflight(exchange) &&
@@ -142,16 +144,11 @@ function beginExchange(
     onFinished(exchange)
     return false
   }
+  shedding.beforeIdentify(exchange)
   if (exchange.route === null) throw new Fault('ROUTE_NOT_FOUND', exchange.path)
   if (exchange.upgrade !== null) checkHandshake(exchange)
   return true
 }
-
-/** Made once: a stack trace each would cost more than the answer. */
-const SHED = {
-  loop: new Fault('OVERLOADED', 'the event loop is late: OVERLOAD_LOOP_DELAY_MS'),
-  'in-flight': new Fault('OVERLOADED', 'too many requests in flight: IN_FLIGHT_MAX'),
-} as const satisfies Record<ShedReason, Fault>
 
 function sign(exchange: Exchange, pipeline: Running): void {
   if (exchange.route?.answer === 'usage') return pipeline.answerUsage(exchange, pipeline.onEnd)

@@ -6,8 +6,8 @@ import { AffectedTenants } from './affected-tenants.ts'
 import type { Exchange } from './exchange.ts'
 import type { FleetFigures } from './fleet/fleet.ts'
 import type { Ring } from './live/ring.ts'
-import type { Overload } from './overload.ts'
-import { Tally } from './tally.ts'
+import { type Overload, SHED_REASONS, SHED_WHOSE } from './overload.ts'
+import { addMetric, Tally } from './tally.ts'
 import type { TenantSeries } from './tenant-series.ts'
 
 /** What a running gateway shows of itself; each read at scrape time. */
@@ -82,15 +82,18 @@ export function makeMetrics(gauges: Gauges, tenants: TenantSeries): GatewayMetri
     () => gauges.overload.delayMs / 1000,
     'max',
   )
-  showCounts(
+  addMetric(
     registry,
     'doorman_shed_requests_total',
-    'Requests refused at once as OVERLOADED. By reason: “loop” is CPU, “in-flight” is an app that answers slowly.',
-    'reason',
-    () => ({
-      loop: gauges.overload.shedCount('loop'),
-      'in-flight': gauges.overload.shedCount('in-flight'),
-    }),
+    'counter',
+    'Requests refused at once as OVERLOADED. By reason: “loop” is CPU, “in-flight” is an app that answers slowly. By whose share: “tenant”, those that send or hold most (doorman_tenant_requests_total has which); “stranger”, logins and tokens seen for the first time; “anybody”, where neither was enough.',
+    () =>
+      SHED_REASONS.flatMap(reason =>
+        SHED_WHOSE.map(whose => ({
+          labels: { reason, whose },
+          value: gauges.overload.shedCount(reason, whose),
+        })),
+      ),
   )
   gauge(
     'doorman_client_connections',

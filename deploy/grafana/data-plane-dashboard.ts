@@ -108,9 +108,11 @@ export const DATA_PLANE_DASHBOARD: Dashboard = {
       panels: [
         {
           title: 'Shed',
-          help: 'loop is CPU, in-flight is an app that answers slowly.',
+          help: 'loop is CPU, in-flight is an app that answers slowly. tenant: those that send or hold most; stranger: logins and new tokens; anybody: neither was enough.',
           unit: 'ops',
-          queries: { '{{reason}}': `sum by (reason) (${rate('doorman_shed_requests_total')})` },
+          queries: {
+            '{{reason}}, {{whose}}': `sum by (reason, whose) (${rate('doorman_shed_requests_total')})`,
+          },
         },
         {
           title: 'Token verifications under way',

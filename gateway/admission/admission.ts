@@ -90,6 +90,12 @@ export class Admission {
     return this.#slots.get(tenant)?.limits.weight ?? 1
   }
 
+  /** Requests of the tenant in flight, by its weight; 0 also where nobody is counted. */
+  inFlightByWeight(tenant: TenantId): number {
+    const slot = this.#slots.get(tenant)
+    return slot === undefined ? 0 : slot.inFlight / slot.limits.weight
+  }
+
   /** Plans or shares are others than before: each tenant's limits are worked out anew at its next request. */
   renew(): void {
     this.#epoch++

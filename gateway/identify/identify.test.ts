@@ -79,7 +79,13 @@ async function setUp() {
     return { atOnce, exchange }
   }
   const own = { iss: 'https://id.acme.example', aud: 'acme', sub: 'u', iat: nowS, exp: nowS + 900 }
-  return { world, ask, own, provider }
+  /** Whether a request with it would be taken for one of nobody known. */
+  const knows = (token: string, credential = 'access_token') =>
+    identifier.knows({
+      route: { credential },
+      head: { authorization: `Bearer ${token}` },
+    } as unknown as Exchange)
+  return { world, ask, knows, revoked, own, provider }
 }
 
 const TENANT_ID = '0b8e7c1e-7d0c-4c43-9a3b-0f6f5a0e7a11' as TenantId
@@ -104,6 +110,33 @@ t.test('a token by our secret is judged at once, one of an issuer once it is kno
     t.strictSame(seen, [false, false, true, true])
   }
   t.equal(provider.requests, 2, 'one of each key set')
+})
+
+t.test('a revoked token is nobody known, however often it comes', async t => {
+  const { ask, knows, provider, revoked } = await setUp()
+  t.teardown(() => provider.close())
+  const tokenOf = (jti: string) =>
+    hmacToken(SECRET, { ...platform, iss: undefined, jti }, { alg: 'HS256' })
+  const [good, bad] = [tokenOf('good'), tokenOf('bad')]
+  for (let i = 0; i < 2; i++) {
+    for (const token of [good, bad]) {
+      t.notOk(knows(token), 'not before it was seen twice')
+      await ask(token)
+    }
+  }
+  t.ok(knows(good) && knows(bad))
+  t.notOk(knows(good, 'login'), 'at login nobody is known')
+  const { exchange } = await ask(bad)
+  const tokenId = exchange.tokenId as string
+  revoked.add({ tenantId: TENANT_ID, tokenId, expiresAtS: nowS + 900 }, Date.now())
+  t.ok(knows(good), 'the revocation of another one changes nothing')
+  for (let i = 0; i < 3; i++) {
+    t.equal(await codeOf(() => ask(bad)), 'TOKEN_INVALID')
+    t.notOk(knows(bad))
+  }
+  await ask(good)
+  t.ok(knows(good))
+  t.notOk(knows(hmacToken('another secret of thirty-two bytes', platform, { alg: 'HS256' })))
 })
 
 t.test('a cached verdict ends with its key', async t => {

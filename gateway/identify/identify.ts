@@ -39,7 +39,7 @@ interface KnownToken {
   readonly verdict: Verdict
   readonly principalText: string
   readonly tokenId: string
-  /** `version` of the revoked tokens at which this one was not among them. */
+  /** `version` of the revoked tokens at which this one was not among them; -1: it never was looked for, or was found. */
   passedAtVersion: number
   readonly tenantRef: TenantRef
   /** null: one of our secrets, which stay for as long as the process. */
@@ -54,6 +54,8 @@ export interface Identifier {
    */
   identifyNow(exchange: Exchange): boolean
   identify(exchange: Exchange): Promise<void>
+  /** Whether the exchange is one with an access token that was found good before. Proves nothing: it may have ended since. */
+  knows(exchange: Exchange): boolean
   /** Exchanges whose body is awaited: they cost a connection each, which have caps of their own. */
   readonly awaiting: number
   /** Verdicts that are kept. */
@@ -183,6 +185,12 @@ export function makeIdentifier(options: IdentifyOptions): Identifier {
       return exchange.route?.credential === 'access_token' && identifyByAccessToken(exchange)
     },
 
+    knows({ route, head: { authorization } }) {
+      if (route?.credential !== 'access_token' || authorization === null) return false
+      const token = known.get(authorization)
+      return token !== undefined && token.passedAtVersion >= 0
+    },
+
     async identify(exchange) {
       switch (exchange.route?.credential) {
         case 'login':
@@ -226,6 +234,7 @@ function refuseRevoked(token: KnownToken, revoked: RevokedTokens): void {
   const { tenantId, issuedAtS, expiresAtS } = token.verdict
   const { version } = revoked
   if (revoked.has(tenantId, token.tokenId, issuedAtS, expiresAtS)) {
+    token.passedAtVersion = -1
     throw new Fault('TOKEN_INVALID', 'revoked')
   }
   token.passedAtVersion = version

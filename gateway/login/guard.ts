@@ -15,10 +15,16 @@ export class LoginGuard {
   readonly #addressOf: (exchange: Exchange) => string
   /** One for each login route of the table. */
   readonly #paces = new Map<Route, LoginPace>()
+  #underWay = 0
 
   constructor({ limit, addressOf }: LoginGuardOptions) {
     this.#limit = new LoginLimit(limit)
     this.#addressOf = addressOf
+  }
+
+  /** Logins that were let in and have not ended. */
+  get underWay(): number {
+    return this.#underWay
   }
 
   /**
@@ -30,6 +36,7 @@ export class LoginGuard {
     const credential = exchange.route?.credential
     if (credential !== 'login' && credential !== 'temp_token') return
     await this.#limit.enter(exchange, this.#addressOf(exchange))
+    if (credential === 'login') this.#underWay++
   }
 
   /** null: `error` may be answered at once, as nearly all. Else it may once this resolves; never rejects. */
@@ -47,6 +54,7 @@ export class LoginGuard {
   /** Ends what `enter` began, once the exchange has ended. */
   leave(exchange: Exchange): void {
     const { route, status, upstreamHeadAt, identifiedAt, errorCode } = exchange
+    if (route?.credential === 'login') this.#underWay--
     const isPassedOn = errorCode === null && status >= 400 && status < 500
     if (isPassedOn && route?.credential === 'login') {
       this.#paceOf(route).note(status, upstreamHeadAt - identifiedAt)

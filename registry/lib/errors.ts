@@ -409,7 +409,7 @@ export const ERRORS = {
     status: 503,
     blame: 'platform',
     message: 'The service is busy at the moment.',
-    check: 'doorman_shed_requests_total by reason; CPU of the gateway, IN_FLIGHT_MAX.',
+    check: 'doorman_shed_requests_total by reason and whose; CPU of the gateway, IN_FLIGHT_MAX.',
     retryAfterS: 1,
   },
   INTERNAL: {
