@@ -38,7 +38,8 @@ const START_MS = 60_000
 const PREFIX = 'doorman-chromium-'
 /** No test runs for so long. */
 const STALE_MS = 7_200_000
-const ACTION_MS = 10_000
+/** Of a machine that does much else. */
+const ACTION_MS = 20_000
 /** Not those of the package: they switch off what is tested here, such as the same-origin policy. */
 const ARGS = [
   ...['--headless=shell', '--no-zygote', '--disable-gpu', '--disable-dev-shm-usage'],

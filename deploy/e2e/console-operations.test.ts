@@ -3,6 +3,7 @@ import { text } from 'node:stream/consumers'
 import pg from 'pg'
 import type { Page } from 'playwright-core'
 import t, { type Test } from 'tap'
+import { until } from '../../gateway/test-kit.ts'
 import { startConsoleWorld } from './console/test-kit.ts'
 
 /*
@@ -43,20 +44,22 @@ async function everyoneReads(t: Test, pages: readonly Shown[]) {
   await close()
 }
 
+/** The busiest tenants are those of the last minute. */
+async function keepBusy(): Promise<void> {
+  const { accessToken: token } = await world.login(world.acme)
+  for (let i = 0; i < 10; i++) await world.call('/api/auth/profile', { token })
+}
+
 t.test('the fleet shows gateways, replicas and busy tenants, and follows them', async t => {
-  const { accessToken } = await world.login(world.acme)
-  const headers = { authorization: `Bearer ${accessToken}` }
-  const work = async () => {
-    for (let i = 0; i < 10; i++) await world.call('/api/auth/profile', { headers })
-  }
-  await work()
+  await keepBusy()
   const { page, troubles, requests, close } = await visit('/fleet', readKey)
   const gateways = page.getByRole('region', { name: 'Gateways', exact: true })
   await gateways.getByText('ready').waitFor()
   t.equal(await gateways.getByRole('row').count(), 2, 'its head, and the one')
   const replicas = page.getByRole('region', { name: 'Replicas of the app' })
   for (const { origin } of world.apps) await replicas.getByText(origin).waitFor()
-  t.equal(await replicas.getByText('healthy', { exact: true }).count(), 2)
+  const healthy = replicas.getByText('healthy', { exact: true })
+  await until(async () => (await healthy.count()) === 2)
   await page.getByText('All gateways answer').waitFor()
   const busiest = page.getByRole('region', { name: 'Busiest tenants' })
   await busiest.getByRole('link', { name: 'acme' }).waitFor()
@@ -98,6 +101,8 @@ t.test('what gateways and tenants call themselves is text on the fleet’s page'
   )
   await world.registrySql('UPDATE tenants SET name = $1 WHERE id = $2', [MARKUP, world.acme.id])
   const shown = async (page: Page) => {
+    await keepBusy()
+    await show(page, 'visible')
     await page.getByText(`Gateway ${MARKUP} (1)`).waitFor()
     await page.getByRole('region', { name: 'Busiest tenants' }).getByText(MARKUP).waitFor()
     await page.getByText(`Gateways run 2 versions: 0.1.0, ${MARKUP}.`).waitFor()
@@ -136,6 +141,8 @@ t.test('an owner plans a run, starts it, reads why a tenant failed, and retries 
   t.equal((await runs()).length, 0, 'nor does what was not confirmed')
   await dialog.getByRole('button', { name: 'Start the run' }).click()
 
+  // The list of runs says how one stands too.
+  await page.waitForURL(/\/runs\//)
   await page.getByText('done, with failures').waitFor({ timeout: RUN_MS })
   const failed = page.getByRole('region', { name: 'Failures' }).getByRole('row')
   await failed.filter({ hasText: globex.key }).getByText('28P01').first().waitFor()
@@ -173,6 +180,7 @@ t.test('a run is followed as it goes, after a pause from where it was, and cance
   await page.getByRole('button', { name: 'Go on' }).click()
   await page.getByText('The databases of 2 tenants').waitFor()
   await page.getByRole('button', { name: 'Start the run' }).click()
+  await page.waitForURL(/\/runs\//)
   await page.getByText('running', { exact: true }).waitFor({ timeout: RUN_MS })
   await reader.page.goto(page.url())
   await reader.page.getByText('running', { exact: true }).waitFor()

@@ -22,10 +22,21 @@ export interface ConsoleWorld {
 
 export async function startConsoleWorld(options: WorldOptions = {}): Promise<ConsoleWorld> {
   const key = `admin-${randomBytes(24).toString('hex')}`
-  const [world, browser] = await Promise.all([
+  const [worlds, browsers] = await Promise.allSettled([
     startWorld({ apps: 1, ...options, gatewayEnv: { ADMIN_API_KEY: key, ...options.gatewayEnv } }),
     startBrowser(),
   ])
+  if (worlds.status === 'rejected' || browsers.status === 'rejected') {
+    // The one that started leaves nothing behind.
+    if (worlds.status === 'fulfilled') await worlds.value.close()
+    if (browsers.status === 'fulfilled') await browsers.value.close()
+    throw new AggregateError(
+      [worlds, browsers].map(one => Object(one).reason),
+      'no world',
+    )
+  }
+  const { value: world } = worlds
+  const { value: browser } = browsers
   world.leaks.plant('admin key', key)
   const { adminOrigin } = world.gateway
   const base = `${adminOrigin}/admin`
@@ -47,8 +58,11 @@ export async function startConsoleWorld(options: WorldOptions = {}): Promise<Con
       return opened
     },
     async close() {
-      await browser.close()
-      await world.close()
+      try {
+        await browser.close()
+      } finally {
+        await world.close()
+      }
     },
   }
 }

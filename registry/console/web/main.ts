@@ -1,11 +1,11 @@
 import { render } from 'preact'
 import { useEffect, useState } from 'preact/hooks'
-import { ApiError, call, whenSignedOut } from './lib/api.ts'
+import { ApiError, call, sessionBegan, whenSignedOut } from './lib/api.ts'
 import { h, html, type View } from './lib/html.ts'
 import { Router } from './lib/route.ts'
 import { type Holder, HolderContext } from './lib/session.ts'
 import { Shell } from './shell.ts'
-import { SignIn } from './sign-in.ts'
+import { SignIn, SignInOver } from './sign-in.ts'
 
 const root = document.getElementById('app')
 if (root !== null) render(h(Console, {}), root)
@@ -16,29 +16,37 @@ const OUT = 'You are signed out.'
 
 type Door =
   | { readonly is: 'unknown' }
-  | { readonly is: 'open'; readonly holder: Holder }
+  /** `isEnded`: the page stays beneath the form that asks for the key, with all that was typed. */
+  | { readonly is: 'open'; readonly holder: Holder; readonly isEnded: boolean }
   | { readonly is: 'closed'; readonly note: string }
 
 /** Nothing is shown, and nothing asked for, before there is a session. */
 function Console(): View {
   const [door, setDoor] = useState<Door>({ is: 'unknown' })
+  const open = (holder: Holder) => {
+    sessionBegan()
+    setDoor({ is: 'open', holder, isEnded: false })
+  }
   useEffect(() => {
     call<Holder | null>('/session').then(
-      ({ result }) =>
-        setDoor(result === null ? { is: 'closed', note: SIGN_IN } : { is: 'open', holder: result }),
+      ({ result }) => (result === null ? setDoor({ is: 'closed', note: SIGN_IN }) : open(result)),
       error => setDoor({ is: 'closed', note: noteOf(error) }),
     )
-    whenSignedOut(() => setDoor(now => (now.is === 'open' ? { is: 'closed', note: ENDED } : now)))
+    whenSignedOut(() => setDoor(now => (now.is === 'open' ? { ...now, isEnded: true } : now)))
   }, [])
   if (door.is === 'unknown') return html`<main class="sign-in" id="main" aria-busy="true"></main>`
-  if (door.is === 'closed') {
-    return h(SignIn, { note: door.note, onDone: holder => setDoor({ is: 'open', holder }) })
-  }
+  if (door.is === 'closed') return h(SignIn, { note: door.note, onDone: open })
+  const { holder, isEnded } = door
   const onSignOut = () => setDoor({ is: 'closed', note: OUT })
-  return h(HolderContext.Provider, {
-    value: door.holder,
-    children: h(Router, { children: h(Shell, { onSignOut }) }),
-  })
+  return html`
+    ${h(HolderContext.Provider, {
+      // What one has typed is not for the next one.
+      key: `${holder.name} ${holder.scope}`,
+      value: holder,
+      children: h(Router, { children: h(Shell, { onSignOut }) }),
+    })}
+    ${isEnded ? h(SignInOver, { note: ENDED, onDone: open }) : null}
+  `
 }
 
 function noteOf(error: unknown): string {

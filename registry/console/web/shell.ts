@@ -1,5 +1,5 @@
 import { useEffect, useRef } from 'preact/hooks'
-import { call } from './lib/api.ts'
+import { ApiError, call } from './lib/api.ts'
 import { h, html, type View } from './lib/html.ts'
 import { Notices, notify } from './lib/notice.ts'
 import { Link, type Place, usePlace } from './lib/route.ts'
@@ -75,7 +75,9 @@ export function Shell({ onSignOut }: { onSignOut: () => void }): View {
     try {
       await call('/session', { method: 'DELETE' })
       onSignOut()
-    } catch {
+    } catch (error) {
+      // It has ended by itself.
+      if (error instanceof ApiError && error.status === 401) return onSignOut()
       notify('The gateway did not answer: you are signed in still.', { isBad: true })
     }
   }

@@ -51,13 +51,23 @@ export class ApiError extends Error {
 }
 
 const BASE = '/api/admin'
+/** Signing in, and out: what it answers is whoever asks' own matter. */
+const SESSION = '/session'
 const ANSWER_MS = 30_000
 
 let onSignedOut: () => void = () => {}
+/** Where a session has ended: resolves with the next one. */
+let ended: PromiseWithResolvers<void> | null = null
 
 /** Called when an answer says that there is no session (any more). */
 export function whenSignedOut(listener: () => void): void {
   onSignedOut = listener
+}
+
+/** Lets go on what has waited for a session. */
+export function sessionBegan(): void {
+  ended?.resolve()
+  ended = null
 }
 
 /** @param path below /api/admin @throws ApiError, or AbortError where `signal` says so */
@@ -81,7 +91,43 @@ export async function stream(path: string, options: CallOptions = {}): Promise<R
   return response
 }
 
+/**
+ * What only reads waits where the session has ended, and is asked again with the next one: the page goes on by itself,
+ * and asks nothing meanwhile, which would count against whoever signs in. What changes something is refused: it is for
+ * the operator to do it once more.
+ */
 async function request(
+  path: string,
+  options: CallOptions,
+  answerMs: number | null,
+): Promise<Response> {
+  const waits = (options.method ?? 'GET') === 'GET' && path !== SESSION
+  for (;;) {
+    if (waits && ended !== null) await orAborted(ended.promise, options.signal)
+    const response = await requestOnce(path, options, answerMs)
+    if (response.status !== 401 || path === SESSION) return response
+    ended ??= Promise.withResolvers<void>()
+    onSignedOut()
+    if (!waits) return response
+    await response.body?.cancel()
+  }
+}
+
+/** @throws what `signal` was aborted with */
+async function orAborted(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+  if (signal === undefined) return promise
+  signal.throwIfAborted()
+  const aborted = Promise.withResolvers<void>()
+  const stop = () => aborted.reject(signal.reason)
+  signal.addEventListener('abort', stop)
+  try {
+    await Promise.race([promise, aborted.promise])
+  } finally {
+    signal.removeEventListener('abort', stop)
+  }
+}
+
+async function requestOnce(
   path: string,
   {
     method = 'GET',
@@ -140,7 +186,6 @@ function refusal(response: Response, body: Envelope): ApiError {
   const message = String(body.message ?? `The gateway answered ${response.status}.`)
   const code = String(body.code ?? 'UNKNOWN')
   const retryAfter = Number(response.headers.get('retry-after'))
-  if (response.status === 401 && code !== 'ADMIN_KEY_INVALID') onSignedOut()
   return new ApiError(message, response.status, code, {
     fields: code === 'VALIDATION_FAILED' ? fieldsOf(message) : {},
     requestId: typeof body.request_id === 'string' ? body.request_id : null,

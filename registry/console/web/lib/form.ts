@@ -1,5 +1,5 @@
 import { useState } from 'preact/hooks'
-import type { ApiError } from './api.ts'
+import { ApiError } from './api.ts'
 
 export type Values = Readonly<Record<string, string>>
 
@@ -46,6 +46,31 @@ export function useForm(initial: Values): Form {
   }
 }
 
+export interface Saving {
+  readonly isBusy: boolean
+  /** Does `work`, unless something is being done. */
+  readonly run: (work: () => Promise<void>) => Promise<void>
+}
+
+/** One thing at a time; a refusal goes to its field, and focus to the first of those. */
+export function useSaving(form: Form): Saving {
+  const [isBusy, setIsBusy] = useState(false)
+  const run = async (work: () => Promise<void>) => {
+    if (isBusy) return
+    setIsBusy(true)
+    form.setError(null)
+    try {
+      await work()
+    } catch (error) {
+      form.setError(error instanceof ApiError ? error : new ApiError('It failed.', 0, 'UNKNOWN'))
+      focusWrong()
+    } finally {
+      setIsBusy(false)
+    }
+  }
+  return { isBusy, run }
+}
+
 /** A text as the API takes it: empty is null, or left out by whoever asks. */
 export function textOrNull(text: string | undefined): string | null {
   const trimmed = text?.trim() ?? ''
@@ -62,8 +87,17 @@ export function numberOrNull(text: string | undefined): number | string | null {
 /** Where a refusal is to be mended first. */
 export function focusWrong(): void {
   requestAnimationFrame(() => {
-    const wrong = document.querySelector<HTMLElement>('[aria-invalid=true]')
-    if (wrong === null) document.querySelector('.failure')?.scrollIntoView({ block: 'nearest' })
+    // What is behind a dialog cannot be reached.
+    const top = [...document.querySelectorAll('dialog[open]')].at(-1) ?? document
+    const wrong = top.querySelector<HTMLElement>('[aria-invalid=true]')
+    if (wrong === null) top.querySelector('.failure')?.scrollIntoView({ block: 'nearest' })
     else wrong.focus()
   })
+}
+
+/** Of a request that is to be done once. crypto.randomUUID() is there over TLS and on this machine only. */
+export function newKey(): string {
+  return [...crypto.getRandomValues(new Uint8Array(16))]
+    .map(byte => byte.toString(16).padStart(2, '0'))
+    .join('')
 }

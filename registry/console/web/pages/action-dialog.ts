@@ -1,11 +1,9 @@
-import { useState } from 'preact/hooks'
 import type { TenantItem } from '../../../admin/item.ts'
-import { ApiError, call } from '../lib/api.ts'
+import { call } from '../lib/api.ts'
+import { numberOrNull, textOrNull, useForm } from '../lib/form.ts'
 import { h, html, type View } from '../lib/html.ts'
-import { notify } from '../lib/notice.ts'
-import { Dialog } from '../ui/dialog.ts'
-import { Failure } from '../ui/failure.ts'
 import { Field } from '../ui/field.ts'
+import { FormDialog } from '../ui/form-dialog.ts'
 
 export interface TenantAction {
   /** Last part of its path in the API. */
@@ -17,10 +15,11 @@ export interface TenantAction {
   readonly isDangerous?: boolean
   /** Refused where the tenant was changed since it was read. */
   readonly isVersioned?: boolean
+  /** For so many minutes, which can be chosen. */
+  readonly minutes?: number
 }
 
-export interface ActionDialogProps {
-  readonly action: TenantAction
+export interface TenantDialogProps {
   readonly tenant: TenantItem
   readonly etag: string | null
   readonly onChanged: () => void
@@ -36,53 +35,50 @@ export function ActionDialog({
   etag,
   onChanged,
   onClose,
-}: ActionDialogProps): View {
-  const { verb, title, text, isReasonNeeded = false, isDangerous = false } = action
-  const [reason, setReason] = useState('')
-  const [error, setError] = useState<ApiError | null>(null)
-  const [isBusy, setIsBusy] = useState(false)
-  const onSubmit = async (event: Event) => {
-    event.preventDefault()
-    if (isBusy) return
-    setIsBusy(true)
-    setError(null)
+}: TenantDialogProps & { action: TenantAction }): View {
+  const { verb, title, text, minutes } = action
+  const form = useForm({ reason: '', minutes: String(minutes ?? '') })
+  const run = async () => {
     try {
       const { message } = await call(`/tenants/${tenant.id}/${verb}`, {
         method: 'POST',
-        body: { reason: reason.trim() || null },
+        body: {
+          reason: textOrNull(form.values.reason),
+          ...(minutes !== undefined && { minutes: numberOrNull(form.values.minutes) }),
+        },
         ifMatch: action.isVersioned ? etag : null,
       })
-      notify(`${tenant.tenant_key}: ${message}`)
-      onClose()
-    } catch (failure) {
-      if (failure instanceof ApiError) setError(failure)
-      setIsBusy(false)
+      return `${tenant.tenant_key}: ${message}`
+    } finally {
+      // A refusal too says that the tenant is not what it was here.
+      onChanged()
     }
-    onChanged()
   }
-  return h(Dialog, {
-    title: `${title}: ${tenant.tenant_key}`,
-    onClose,
-    children: html`<form onSubmit=${onSubmit}>
+  return h(FormDialog, {
+    ...{ title: `${title}: ${tenant.tenant_key}`, verb: title, form, run, onClose },
+    isDangerous: action.isDangerous === true,
+    children: html`
       <p>${text}</p>
-      ${error === null ? null : h(Failure, { error })}
-      ${h(Field, {
-        label: 'Reason',
-        hint: 'It is kept in the audit; tenants do not see it.',
-        value: reason,
-        onInput: setReason,
-        lines: 2,
-        charsMax: REASON_CHARS_MAX,
-        isRequired: isReasonNeeded,
-        isFocused: true,
-        error: error?.fields.reason ?? null,
-      })}
-      <div class="buttons">
-        <button type="button" onClick=${onClose}>Cancel</button>
-        <button type="submit" class=${isDangerous ? 'primary danger' : 'primary'} disabled=${isBusy}>
-          ${isBusy ? 'One moment…' : title}
-        </button>
-      </div>
-    </form>`,
+      ${minutes === undefined ? null : h(Field, { label: 'Minutes', type: 'number', isRequired: true, ...form.bind('minutes') })}
+      ${h(ReasonField, { form, isRequired: action.isReasonNeeded === true })}
+    `,
+  })
+}
+
+export interface ReasonFieldProps {
+  readonly form: ReturnType<typeof useForm>
+  readonly isRequired?: boolean
+  readonly isFocused?: boolean
+}
+
+export function ReasonField({
+  form,
+  isRequired = false,
+  isFocused = true,
+}: ReasonFieldProps): View {
+  return h(Field, {
+    ...{ label: 'Reason', hint: 'It is kept in the audit; tenants do not see it.' },
+    ...{ lines: 2, charsMax: REASON_CHARS_MAX, isRequired, isFocused },
+    ...form.bind('reason'),
   })
 }

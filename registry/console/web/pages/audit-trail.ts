@@ -1,4 +1,4 @@
-import { useEffect, useState } from 'preact/hooks'
+import { useEffect, useRef, useState } from 'preact/hooks'
 import type { AuditItem, AuditPage } from '../../../admin/audit.ts'
 import { ApiError, call, queryString } from '../lib/api.ts'
 import { DASH, time } from '../lib/format.ts'
@@ -22,7 +22,10 @@ export function AuditTrail({ path, isOfOneTenant, filter = {} }: AuditTrailProps
   const [next, setNext] = useState<string | null>('')
   const [error, setError] = useState<ApiError | null>(null)
   const [isBusy, setIsBusy] = useState(false)
-  const load = async (cursor: string, signal?: AbortSignal) => {
+  /** Ends with the filter: what it has asked for is none of the next one's. */
+  const asking = useRef(new AbortController())
+  const load = async (cursor: string) => {
+    const { signal } = asking.current
     setIsBusy(true)
     setError(null)
     try {
@@ -35,14 +38,15 @@ export function AuditTrail({ path, isOfOneTenant, filter = {} }: AuditTrailProps
       setItems(now => (cursor === '' ? result.items : [...now, ...result.items]))
       setNext(result.next_cursor)
     } catch (failure) {
-      if (failure instanceof ApiError) setError(failure)
+      if (failure instanceof ApiError && !signal.aborted) setError(failure)
     } finally {
-      setIsBusy(false)
+      if (!signal.aborted) setIsBusy(false)
     }
   }
   useEffect(() => {
     const gone = new AbortController()
-    load('', gone.signal)
+    asking.current = gone
+    void load('')
     return () => gone.abort()
   }, [path, JSON.stringify(filter)])
   const columns = isOfOneTenant ? 4 : 5

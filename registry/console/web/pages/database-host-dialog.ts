@@ -1,13 +1,10 @@
-import { useState } from 'preact/hooks'
 import type { DatabaseHostItem } from '../../../admin/database-hosts.ts'
 import type { SslMode } from '../../../tenant.ts'
-import { ApiError, call } from '../lib/api.ts'
-import { focusWrong, numberOrNull, textOrNull, useForm } from '../lib/form.ts'
+import { call } from '../lib/api.ts'
+import { numberOrNull, textOrNull, useForm } from '../lib/form.ts'
 import { h, html, type View } from '../lib/html.ts'
-import { notify } from '../lib/notice.ts'
-import { Dialog } from '../ui/dialog.ts'
-import { Failure } from '../ui/failure.ts'
 import { Field } from '../ui/field.ts'
+import { FormDialog } from '../ui/form-dialog.ts'
 
 export interface DatabaseHostDialogProps {
   /** null: a new one. */
@@ -29,12 +26,7 @@ export function DatabaseHostDialog({ host, onClose, onSaved }: DatabaseHostDialo
     ssl_mode: host?.ssl_mode ?? '',
     admin_password: '',
   })
-  const [isBusy, setIsBusy] = useState(false)
-  const onSubmit = async (event: Event) => {
-    event.preventDefault()
-    if (isBusy) return
-    setIsBusy(true)
-    form.setError(null)
+  const run = async () => {
     const { values } = form
     const password = values.admin_password ?? ''
     const fields = {
@@ -44,34 +36,25 @@ export function DatabaseHostDialog({ host, onClose, onSaved }: DatabaseHostDialo
       admin_db: values.admin_db?.trim(),
       ssl_mode: textOrNull(values.ssl_mode),
     }
-    try {
-      const { message } =
-        host === null
-          ? await call('/database-hosts', {
-              method: 'POST',
-              body: { ...fields, name: values.name?.trim(), admin_password: password },
-            })
-          : await call(`/database-hosts/${encodeURIComponent(host.name)}`, {
-              method: 'PATCH',
-              body: { ...fields, ...(password !== '' && { admin_password: password }) },
-            })
-      notify(message)
-      onSaved()
-      onClose()
-    } catch (error) {
-      if (error instanceof ApiError) form.setError(error)
-      setIsBusy(false)
-      focusWrong()
-    }
+    const { message } =
+      host === null
+        ? await call('/database-hosts', {
+            method: 'POST',
+            body: { ...fields, name: values.name?.trim(), admin_password: password },
+          })
+        : await call(`/database-hosts/${encodeURIComponent(host.name)}`, {
+            method: 'PATCH',
+            body: { ...fields, ...(password !== '' && { admin_password: password }) },
+          })
+    onSaved()
+    return message
   }
   const text = (name: string, label: string, hint?: string) =>
     h(Field, { label, hint, isRequired: true, isMono: true, ...form.bind(name) })
-  return h(Dialog, {
+  return h(FormDialog, {
     title: host === null ? 'Add a server' : `Edit ${host.name}`,
-    isWide: true,
-    onClose,
-    children: html`<form onSubmit=${onSubmit}>
-      ${form.error === null ? null : h(Failure, { error: form.error })}
+    ...{ verb: 'Save', busy: 'Trying it…', isWide: true, form, run, onClose },
+    children: html`
       <div class="fields">
         ${host === null ? text('name', 'Name', 'As it is called here: a-z, 0-9 and -.') : null}
         ${text('host', 'Host')}
@@ -93,10 +76,6 @@ export function DatabaseHostDialog({ host, onClose, onSaved }: DatabaseHostDialo
         })}
       </div>
       <p class="hint">The server is tried before it is saved.</p>
-      <div class="buttons">
-        <button type="button" onClick=${onClose}>Cancel</button>
-        <button type="submit" class="primary" disabled=${isBusy}>${isBusy ? 'Trying it…' : 'Save'}</button>
-      </div>
-    </form>`,
+    `,
   })
 }

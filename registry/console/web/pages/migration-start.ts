@@ -1,14 +1,12 @@
 import { useState } from 'preact/hooks'
 import type { RunItem } from '../../../admin/migration-runs.ts'
 import type { FleetSummary } from '../../../admin/migration-summary.ts'
-import { ApiError, call } from '../lib/api.ts'
-import { focusWrong, numberOrNull, textOrNull, useForm, type Values } from '../lib/form.ts'
+import { call } from '../lib/api.ts'
+import { numberOrNull, textOrNull, useForm, type Values } from '../lib/form.ts'
 import { count, orDash } from '../lib/format.ts'
 import { h, html, type View } from '../lib/html.ts'
-import { notify } from '../lib/notice.ts'
-import { Dialog } from '../ui/dialog.ts'
-import { Failure } from '../ui/failure.ts'
 import { Check, Field } from '../ui/field.ts'
+import { FormDialog } from '../ui/form-dialog.ts'
 
 export interface MigrationStartProps {
   readonly summary: FleetSummary
@@ -28,7 +26,6 @@ export function MigrationStart({ summary, onClose, onStarted }: MigrationStartPr
   const [withDedicated, setWithDedicated] = useState(false)
   const [isLaggards, setIsLaggards] = useState(false)
   const [isAsked, setIsAsked] = useState(false)
-  const [isBusy, setIsBusy] = useState(false)
   const names = namesOf(form.values.tenants)
   const body = {
     tenants: names.length === 0 ? null : names,
@@ -41,24 +38,18 @@ export function MigrationStart({ summary, onClose, onStarted }: MigrationStartPr
     retries: numberOrNull(form.values.retries),
     ...{ include_suspended: withSuspended, include_dedicated: withDedicated, laggards: isLaggards },
   }
-  const onSubmit = async (event: Event) => {
-    event.preventDefault()
-    if (isBusy) return
+  const run = async () => {
     if (!isAsked) {
       setIsAsked(true)
-      return
+      return null
     }
-    setIsBusy(true)
-    form.setError(null)
     try {
       const { result, message } = await call<RunItem>('/migrations/runs', { method: 'POST', body })
-      notify(message)
       onStarted(result.id)
+      return message
     } catch (error) {
-      if (error instanceof ApiError) form.setError(error)
       setIsAsked(false)
-      setIsBusy(false)
-      focusWrong()
+      throw error
     }
   }
   const number = (name: string, label: string, hint?: string) =>
@@ -82,22 +73,12 @@ export function MigrationStart({ summary, onClose, onStarted }: MigrationStartPr
     ${h(Check, { label: 'Dedicated tenants too', isOn: withDedicated, onChange: setWithDedicated })}
     ${h(Check, { label: 'Only those that are behind', isOn: isLaggards, onChange: setIsLaggards })}
   `
-  return h(Dialog, {
+  return h(FormDialog, {
     title: isAsked ? 'Start this run?' : 'Start a run',
-    isWide: true,
-    onClose,
-    children: html`<form onSubmit=${onSubmit}>
-      ${form.error === null ? null : h(Failure, { error: form.error })}
-      ${isAsked ? h(Consequence, { body, summary }) : options}
-      <div class="buttons">
-        ${
-          isAsked
-            ? html`<button type="button" key="back" onClick=${() => setIsAsked(false)}>Back</button>`
-            : html`<button type="button" key="close" onClick=${onClose}>Close</button>`
-        }
-        <button type="submit" class="primary" disabled=${isBusy}>${isAsked ? 'Start the run' : 'Go on'}</button>
-      </div>
-    </form>`,
+    verb: isAsked ? 'Start the run' : 'Go on',
+    ...(isAsked ? { leave: 'Back', onLeave: () => setIsAsked(false) } : { leave: 'Close' }),
+    ...{ isWide: true, form, run, onClose },
+    children: isAsked ? h(Consequence, { body, summary }) : options,
   })
 }
 

@@ -63,47 +63,58 @@ const ACTIONS: Readonly<
 }
 const NONE = { near: [], far: [] } as const
 
-type Open = TenantAction | 'delete' | null
+type What = TenantAction | 'delete'
+
+/** What somebody is about to do with a tenant, as it was when they chose it. */
+export interface Asked {
+  readonly what: What
+  readonly tenant: TenantItem
+  readonly etag: string | null
+}
 
 /** What may be done with a tenant; nothing for a key of scope read. */
 export function TenantActions({ tenant, etag, onChanged }: TenantViewProps): View | null {
   const may = useMay()
-  const [open, setOpen] = useState<Open>(null)
+  const [asked, setAsked] = useState<Asked | null>(null)
   if (!may.operate) return null
   const { near, far } = ACTIONS[tenant.status] ?? NONE
+  const ask = (what: What) => setAsked({ what, tenant, etag })
   return html`
     ${near.map(
       action => html`<button
         key=${action.verb}
         type="button"
         class=${action.isDangerous ? 'danger' : 'primary'}
-        onClick=${() => setOpen(action)}
+        onClick=${() => ask(action)}
       >${action.title}…</button>`,
     )}
-    ${h(Menu, { label: 'More actions', text: 'More ▾', items: itemsOf(tenant, far, setOpen) })}
-    ${h(Dialogs, { open, tenant, etag, onChanged, onClose: () => setOpen(null) })}
+    ${h(Menu, { label: 'More actions', text: 'More ▾', items: itemsOf(tenant, far, ask) })}
+    ${asked === null ? null : h(TenantDialogs, { asked, onChanged, onClose: () => setAsked(null) })}
   `
 }
 
+export interface TenantRowActionsProps {
+  readonly tenant: TenantItem
+  readonly etag: string | null
+  /** Whoever has the row has the dialog. */
+  readonly ask: (asked: Asked) => void
+}
+
 /** The same in a row of a list. */
-export function TenantRowActions({ tenant, etag, onChanged }: TenantViewProps): View {
-  const [open, setOpen] = useState<Open>(null)
+export function TenantRowActions({ tenant, etag, ask }: TenantRowActionsProps): View {
   const { near, far } = ACTIONS[tenant.status] ?? NONE
-  return html`
-    ${h(Menu, {
-      label: `Actions for ${tenant.tenant_key}`,
-      text: '⋯',
-      isPlain: true,
-      items: itemsOf(tenant, [...near, ...far], setOpen),
-    })}
-    ${h(Dialogs, { open, tenant, etag, onChanged, onClose: () => setOpen(null) })}
-  `
+  return h(Menu, {
+    label: `Actions for ${tenant.tenant_key}`,
+    text: '⋯',
+    isPlain: true,
+    items: itemsOf(tenant, [...near, ...far], what => ask({ what, tenant, etag })),
+  })
 }
 
 function itemsOf(
   { status }: TenantItem,
   actions: readonly TenantAction[],
-  pick: (open: Open) => void,
+  pick: (what: What) => void,
 ) {
   const items = actions.map(action => ({
     title: `${action.title}…`,
@@ -114,11 +125,13 @@ function itemsOf(
   return [...items, { title: 'Delete…', isDangerous: true, onPick: () => pick('delete') }]
 }
 
-function Dialogs({
-  open,
-  ...rest
-}: TenantViewProps & { open: Open; onClose: () => void }): View | null {
-  if (open === null) return null
-  if (open === 'delete') return h(DeleteDialog, rest)
-  return h(ActionDialog, { action: open, ...rest })
+export interface TenantDialogsProps {
+  readonly asked: Asked
+  readonly onChanged: () => void
+  readonly onClose: () => void
+}
+
+export function TenantDialogs({ asked: { what, ...of }, ...rest }: TenantDialogsProps): View {
+  if (what === 'delete') return h(DeleteDialog, { ...of, ...rest })
+  return h(ActionDialog, { action: what, ...of, ...rest })
 }

@@ -1,8 +1,8 @@
 import { useState } from 'preact/hooks'
 import type { DatabaseHostItem } from '../../../admin/database-hosts.ts'
 import type { ConnectionReport as Report } from '../../../admin/probe.ts'
-import { ApiError, call } from '../lib/api.ts'
-import { type Form, focusWrong, textOrNull, useForm } from '../lib/form.ts'
+import { type ApiError, call } from '../lib/api.ts'
+import { type Form, newKey, textOrNull, useForm, useSaving } from '../lib/form.ts'
 import { h, html, type View } from '../lib/html.ts'
 import { notify } from '../lib/notice.ts'
 import { usePolled } from '../lib/poll.ts'
@@ -56,6 +56,8 @@ export function TenantCreate(): View {
   const [made, setMade] = useState<Made | null>(null)
   if (!may.operate) return h(PageHead, { title: 'Your key may not add tenants' })
   if (made !== null) return h(FirstPassword, { made })
+  // Until it is known which way is offered: a form that changes takes focus from who types in it.
+  const isAsking = chosen === null && hosts.data === null && hosts.error === null
   return html`
     <p class="hint crumbs">${h(Link, { to: '/tenants', children: 'Tenants' })} /</p>
     ${h(PageHead, { title: 'Add a tenant' })}
@@ -73,9 +75,11 @@ export function TenantCreate(): View {
       )}
     </fieldset>
     ${
-      way === 'register'
-        ? h(Register, { form })
-        : h(Provision, { form, hosts: hosts.data, hostsError: hosts.error, onMade: setMade })
+      isAsking
+        ? html`<div class="card" aria-busy="true"></div>`
+        : way === 'register'
+          ? h(Register, { form })
+          : h(Provision, { form, hosts: hosts.data, hostsError: hosts.error, onMade: setMade })
     }
   `
 }
@@ -83,7 +87,9 @@ export function TenantCreate(): View {
 function Register({ form }: { form: Form }): View {
   const [report, setReport] = useState<Report | null>(null)
   const [isTested, setIsTested] = useState(true)
-  const { isBusy, run, once } = useSaving(form)
+  const { isBusy, run } = useSaving(form)
+  // The same until the form goes: an answer that was lost makes no second tenant.
+  const [once] = useState(newKey)
   const test = () =>
     run(async () => {
       setReport(null)
@@ -143,7 +149,9 @@ interface ProvisionProps {
 const MADE = ['name', 'mode', 'plan', 'app_url', ...BUCKET.map(({ name }) => name)]
 
 function Provision({ form, hosts, hostsError, onMade }: ProvisionProps): View {
-  const { isBusy, run, once } = useSaving(form)
+  const { isBusy, run } = useSaving(form)
+  // The same until the form goes: an answer that was lost makes no second tenant.
+  const [once] = useState(newKey)
   const host = form.values['provision.host'] ?? hosts?.[0]?.name ?? ''
   const save = () =>
     run(async () => {
@@ -231,28 +239,6 @@ function KeyField({ form }: { form: Form }): View {
   </div></fieldset>`
 }
 
-/** One thing at a time; a refusal goes to its field, and focus to the first of those. */
-function useSaving(form: Form) {
-  const [isBusy, setIsBusy] = useState(false)
-  // The same until the form goes: an answer that was lost makes no second tenant.
-  const [once] = useState(newKey)
-  const run = async (work: () => Promise<void>) => {
-    if (isBusy) return
-    setIsBusy(true)
-    form.setError(null)
-    try {
-      await work()
-    } catch (error) {
-      if (!(error instanceof ApiError)) throw error
-      form.setError(error)
-      focusWrong()
-    } finally {
-      setIsBusy(false)
-    }
-  }
-  return { isBusy, run, once }
-}
-
 function submitting(work: () => void) {
   return (event: Event) => {
     event.preventDefault()
@@ -262,11 +248,4 @@ function submitting(work: () => void) {
 
 function withoutNulls(body: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== null))
-}
-
-/** crypto.randomUUID() is there over TLS and on this machine only. */
-function newKey(): string {
-  return [...crypto.getRandomValues(new Uint8Array(16))]
-    .map(byte => byte.toString(16).padStart(2, '0'))
-    .join('')
 }

@@ -2,7 +2,7 @@ import { useState } from 'preact/hooks'
 import type { TenantItem } from '../../../admin/item.ts'
 import type { ConnectionReport as Report } from '../../../admin/probe.ts'
 import { type Answer, ApiError, call } from '../lib/api.ts'
-import { focusWrong, useForm, type Values } from '../lib/form.ts'
+import { useForm, useSaving, type Values } from '../lib/form.ts'
 import { h, html, type View } from '../lib/html.ts'
 import { notify } from '../lib/notice.ts'
 import { usePolled } from '../lib/poll.ts'
@@ -46,28 +46,13 @@ function Editor({ read }: { read: Answer<TenantItem> }): View {
   const form = useForm(valuesOf(read.result))
   const [report, setReport] = useState<Report | null>(null)
   const [isTested, setIsTested] = useState(true)
-  const [isBusy, setIsBusy] = useState(false)
+  const { isBusy, run } = useSaving(form)
   const { id, tenant_key: key } = base.result
   const changed = changedNames(valuesOf(base.result), form.values)
   const change = () => {
     const body = bodyOf(form, changed)
     if (changed.some(name => name.startsWith('limits.'))) body.limits = limitsOf(form)
     return body
-  }
-  const run = async (work: () => Promise<void>) => {
-    if (isBusy) return
-    setIsBusy(true)
-    form.setError(null)
-    try {
-      await work()
-    } catch (error) {
-      if (!(error instanceof ApiError)) throw error
-      if (error.status === 412) await onConflict()
-      form.setError(error)
-      focusWrong()
-    } finally {
-      setIsBusy(false)
-    }
   }
   /** Reads what the other one saved; what was typed here stays, and what was not follows the other. */
   const onConflict = async () => {
@@ -85,7 +70,12 @@ function Editor({ read }: { read: Answer<TenantItem> }): View {
   const save = () =>
     run(async () => {
       const body = { ...change(), ...(!isTested && { verify: false }) }
-      await call(`/tenants/${id}`, { method: 'PATCH', body, ifMatch: base.etag })
+      try {
+        await call(`/tenants/${id}`, { method: 'PATCH', body, ifMatch: base.etag })
+      } catch (error) {
+        if (error instanceof ApiError && error.status === 412) await onConflict()
+        throw error
+      }
       notify(`${key} is changed.`)
       go(`/tenants/${id}`)
     })

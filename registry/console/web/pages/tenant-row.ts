@@ -6,7 +6,7 @@ import { useMay } from '../lib/session.ts'
 import type { Traffic } from '../lib/traffic.ts'
 import { Sparkline } from '../ui/sparkline.ts'
 import { StatusBadge } from '../ui/status.ts'
-import { TenantRowActions } from './tenant-actions.ts'
+import { type Asked, TenantRowActions } from './tenant-actions.ts'
 
 /** Shares of failed requests from which a figure is marked. */
 const ERRORS_WARN = 0.01
@@ -17,10 +17,10 @@ export interface TenantRowProps {
   readonly traffic: Traffic | null
   /** The gateways could not be asked: what is shown is old. */
   readonly isPulseLost: boolean
-  readonly onChanged: () => void
+  readonly ask: (asked: Asked) => void
 }
 
-export function TenantRow({ tenant, traffic, isPulseLost, onChanged }: TenantRowProps): View {
+export function TenantRow({ tenant, traffic, isPulseLost, ask }: TenantRowProps): View {
   const may = useMay()
   const etag = `"${tenant.config_version}"`
   const { id, tenant_key: key, name, problem, status_reason: reason } = tenant
@@ -40,7 +40,7 @@ export function TenantRow({ tenant, traffic, isPulseLost, onChanged }: TenantRow
     <td class="wide-only mono place">${orDash(tenant.db_name)}<span class="name">${orDash(tenant.db_host)}</span></td>
     <td class="widest-only mono">${orDash(tenant.schema_version)}</td>
     <td class="widest-only" title=${time(tenant.updated_at)}>${ago(tenant.updated_at)}</td>
-    ${may.operate ? html`<td class="end">${h(TenantRowActions, { tenant, etag, onChanged })}</td>` : null}
+    ${may.operate ? html`<td class="end">${h(TenantRowActions, { tenant, etag, ask })}</td>` : null}
   </tr>`
 }
 

@@ -10,6 +10,7 @@ import { useMay } from '../lib/session.ts'
 import { type Traffic, trafficOf } from '../lib/traffic.ts'
 import { Failure } from '../ui/failure.ts'
 import { PageHead } from '../ui/page-head.ts'
+import { type Asked, TenantDialogs } from './tenant-actions.ts'
 import { TenantRow } from './tenant-row.ts'
 import { TenantsTrouble } from './tenants-trouble.ts'
 
@@ -51,6 +52,8 @@ export function TenantsPage(): View {
     return result
   })
   const kept = useKept(list.data)
+  // Not the row's: what is typed must not go with a row that goes.
+  const [asked, setAsked] = useState<Asked | null>(null)
   const items = kept?.items ?? []
   const ids = items.map(({ id }) => id).join()
   const pulse = usePolled(ids === '' ? null : ids, PULSE_MS, async signal => {
@@ -77,8 +80,9 @@ export function TenantsPage(): View {
     ${h(TenantsTrouble, {})}
     ${h(Filters, { filter, change })}
     ${list.error === null ? null : h(Failure, { error: list.error, onRetry: list.reload })}
-    ${h(Table, { page: kept, traffic, filter, change, isPulseLost: pulse.error !== null, onChanged: list.reload })}
+    ${h(Table, { page: kept, traffic, filter, change, isPulseLost: pulse.error !== null, ask: setAsked })}
     ${h(Pages, { page: kept, filter, change })}
+    ${asked === null ? null : h(TenantDialogs, { asked, onChanged: list.reload, onClose: () => setAsked(null) })}
   `
 }
 
@@ -106,10 +110,18 @@ function Filters({ filter, change }: FilterProps): View {
   // What else was chosen while the typing rested.
   const latest = useRef(change)
   latest.current = change
-  useEffect(() => setQ(filter.q), [filter.q])
+  // What came from here does not go back over a letter that was typed since.
+  const sent = useRef(filter.q)
+  useEffect(() => {
+    if (filter.q !== sent.current) setQ(filter.q)
+    sent.current = filter.q
+  }, [filter.q])
   useEffect(() => {
     if (q === filter.q) return
-    const timer = setTimeout(() => latest.current({ q }, { isReplaced: true }), TYPING_MS)
+    const timer = setTimeout(() => {
+      sent.current = q
+      latest.current({ q }, { isReplaced: true })
+    }, TYPING_MS)
     return () => clearTimeout(timer)
   }, [q])
   const select = (name: 'mode' | 'status', label: string, all: string, words: readonly string[]) =>
@@ -150,7 +162,7 @@ interface TableProps extends FilterProps {
   readonly page: TenantPage | null
   readonly traffic: ReadonlyMap<string, Traffic>
   readonly isPulseLost: boolean
-  readonly onChanged: () => void
+  readonly ask: (asked: Asked) => void
 }
 
 /** Columns that the list can be sorted by, and those of the traffic, which it cannot. */
@@ -166,7 +178,7 @@ const COLUMNS = [
   { title: 'Changed', sort: 'updated_at', class: 'widest-only' },
 ] as const
 
-function Table({ page, traffic, filter, change, isPulseLost, onChanged }: TableProps): View {
+function Table({ page, traffic, filter, change, isPulseLost, ask }: TableProps): View {
   const may = useMay()
   if (page === null) return html`<div class="card" aria-busy="true"></div>`
   if (page.items.length === 0) {
@@ -196,7 +208,7 @@ function Table({ page, traffic, filter, change, isPulseLost, onChanged }: TableP
         ${page.items.map(tenant =>
           h(TenantRow, {
             key: tenant.id,
-            ...{ tenant, traffic: traffic.get(tenant.id) ?? null, isPulseLost, onChanged },
+            ...{ tenant, traffic: traffic.get(tenant.id) ?? null, isPulseLost, ask },
           }),
         )}
       </tbody>

@@ -34,6 +34,10 @@ export function Menu({ label, text, items, isPlain = false }: MenuProps): View {
       document.removeEventListener('focusin', onElsewhere)
     }
   }, [isOpen])
+  useLayoutEffect(() => {
+    // The item with focus may have gone with what was true before: whoever uses the keyboard would stand nowhere.
+    if (isOpen && !root.current?.contains(document.activeElement)) buttons()[0]?.focus()
+  }, [items])
   const close = () => {
     setIsOpen(false)
     root.current?.querySelector<HTMLElement>('[aria-haspopup]')?.focus()
