@@ -20,8 +20,12 @@ export function registryFault(error: unknown): Fault {
   if ((error as { constraint?: string }).constraint === 'tenants_plan_known') {
     // A plan that goes (restrict_violation), or a tenant that takes one.
     if (code === '23001') return conflict('the plan is in use')
-    const reason = 'plan: there is no such plan'
-    return new Fault('VALIDATION_FAILED', reason, { publicMessage: reason })
+    const problem = 'there is no such plan'
+    const reason = `plan: ${problem}`
+    return new Fault('VALIDATION_FAILED', reason, {
+      publicMessage: reason,
+      problems: { plan: problem },
+    })
   }
   if (code?.startsWith('23') || code?.startsWith('22')) {
     const reason = String(message)

@@ -150,28 +150,39 @@ export type DetailsProbeInput = z.output<typeof detailsProbeInput>
 export function readFields<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
   const read = schema.safeParse(value)
   if (read.success) return read.data
-  const problems = read.error.issues.flatMap(issue => {
+  const problems = read.error.issues.flatMap((issue): Problem[] => {
     const place = issue.path.join('.')
     if (issue.code === 'unrecognized_keys') {
-      return issue.keys.map(
-        key => `${[place, shown(key)].filter(Boolean).join('.')}: no such field`,
-      )
+      return issue.keys.map(key => [[place, shown(key)].filter(Boolean).join('.'), 'no such field'])
     }
     const isMissing =
       issue.code === 'invalid_type' &&
       issue.path.length > 0 &&
       valueAt(value, issue.path) === undefined
-    if (place === '' && issue.code === 'invalid_type') return ['body: must be a JSON object']
-    return [`${place || 'body'}: ${isMissing ? 'is required' : issue.message}`]
+    if (place === '' && issue.code === 'invalid_type') return [['body', 'must be a JSON object']]
+    return [[place || 'body', isMissing ? 'is required' : issue.message]]
   })
-  const text = problems.slice(0, 20).join('; ')
-  throw new Fault('VALIDATION_FAILED', text, { publicMessage: text })
+  throw wrongFields(problems.slice(0, PROBLEMS_MAX))
 }
 
 /** A refusal in the words of `readFields`. */
 export function wrongField(name: string, problem: string): Fault {
-  const text = `${name}: ${problem}`
-  return new Fault('VALIDATION_FAILED', text, { publicMessage: text })
+  return wrongFields([[name, problem]])
+}
+
+type Problem = readonly [field: string, text: string]
+
+/** Told of at once. */
+const PROBLEMS_MAX = 20
+
+function wrongFields(problems: readonly Problem[]): Fault {
+  const text = problems.map(([field, problem]) => `${field}: ${problem}`).join('; ')
+  const byField = new Map<string, string>()
+  for (const [field, problem] of problems) if (!byField.has(field)) byField.set(field, problem)
+  return new Fault('VALIDATION_FAILED', text, {
+    publicMessage: text,
+    problems: Object.fromEntries(byField),
+  })
 }
 
 /** A name that a client made up. */

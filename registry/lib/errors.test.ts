@@ -33,6 +33,17 @@ t.test('a client sees the public text, never the reason or the cause', async t =
   })
 })
 
+t.test('a refusal of fields names each beside the text, and no other answer has more', async t => {
+  const problems = { db_port: 'is required' }
+  const fault = new Fault('VALIDATION_FAILED', 'x', { publicMessage: 'db_port: …', problems })
+  t.strictSame(JSON.parse(faultBody(fault, 'req-1')), {
+    ...{ status: false, message: 'db_port: …', result: null },
+    ...{ code: 'VALIDATION_FAILED', request_id: 'req-1', fields: problems },
+  })
+  const none = JSON.parse(faultBody(new Fault('VALIDATION_FAILED', 'x'), 'req-1'))
+  t.strictSame(Object.keys(none), ['status', 'message', 'result', 'code', 'request_id'])
+})
+
 t.test('anything thrown becomes a fault; a fault stays itself', async t => {
   const fault = new Fault('NOT_FOUND', 'x')
   t.equal(toFault(fault), fault)

@@ -434,6 +434,8 @@ export interface FaultOptions {
   readonly retryAfterS?: number
   readonly fields?: readonly string[]
   readonly tenantFault?: TenantFault | undefined
+  /** What is wrong with each field that a client sent, by its name; it quotes no value. */
+  readonly problems?: Readonly<Record<string, string>> | undefined
 }
 
 /**
@@ -451,6 +453,7 @@ export class Fault extends Error {
   readonly fields: readonly string[]
   /** The app's word to the gateway on what of the tenant failed. */
   readonly tenantFault: TenantFault | undefined
+  readonly problems: Readonly<Record<string, string>> | undefined
 
   constructor(code: ErrorCode, reason: string, options: FaultOptions = {}) {
     super(`${code}: ${reason}`, options.cause === undefined ? undefined : { cause: options.cause })
@@ -461,6 +464,7 @@ export class Fault extends Error {
     this.retryAfterS = options.retryAfterS ?? spec.retryAfterS
     this.fields = options.fields ?? []
     this.tenantFault = options.tenantFault
+    this.problems = options.problems
   }
 
   get status(): number {
@@ -482,6 +486,8 @@ export function faultBody(fault: Fault, requestId: string): string {
     result: null,
     code: fault.code,
     request_id: requestId,
+    // Beside the contract's five: a form shows each at its field.
+    ...(fault.problems !== undefined && { fields: fault.problems }),
   })
 }
 

@@ -57,7 +57,10 @@ export async function beginProvision(
   const tenantId = present?.tenantId ?? id
   if (present === null && spec.admin !== null && secrets.password === null) {
     const text = 'the password of the first user is needed'
-    throw new Fault('VALIDATION_FAILED', text, { publicMessage: text })
+    throw new Fault('VALIDATION_FAILED', text, {
+      publicMessage: text,
+      problems: { 'provision.admin.password': text },
+    })
   }
   const sealed = await sealSecrets(deps, tenantId, secrets)
   return store.transaction(async client => {

@@ -44,7 +44,10 @@ export async function findHost(store: RegistryStore, name: string): Promise<Seal
   const [row] = await store.query(FIND_HOST, [name])
   if (row !== undefined) return row as unknown as SealedHost
   const text = `there is no database host ${name}`
-  throw new Fault('VALIDATION_FAILED', text, { publicMessage: text })
+  throw new Fault('VALIDATION_FAILED', text, {
+    publicMessage: text,
+    problems: { 'provision.host': text },
+  })
 }
 
 /**

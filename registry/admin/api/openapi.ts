@@ -26,7 +26,8 @@ export function openApiDocument(base: string, operations: readonly Operation[]):
       version: '1',
       description:
         'Answers are {"status": true, "message", "result"}; failures are {"status": false, "message", ' +
-        '"result": null, "code", "request_id"}. Secrets are written and never read. Scopes of keys: ' +
+        '"result": null, "code", "request_id"}, and with VALIDATION_FAILED "fields": what is wrong with each, ' +
+        'by its name. Secrets are written and never read. Scopes of keys: ' +
         'read < operate < own.',
     },
     servers: [{ url: base }],
@@ -125,13 +126,15 @@ function envelope(result: Json): Json {
 }
 
 function failureSchema(): Json {
-  return object({
+  const always = object({
     status: { const: false },
     message: { type: 'string' },
     result: { type: 'null' },
     code: { type: 'string' },
     request_id: { type: 'string' },
   })
+  const fields = { type: 'object', additionalProperties: { type: 'string' } }
+  return { ...always, properties: { ...(always.properties as Json), fields } }
 }
 
 function object(properties: Readonly<Record<string, Json>>): Json {

@@ -171,7 +171,7 @@ interface Envelope {
   readonly message?: unknown
   readonly code?: unknown
   readonly request_id?: unknown
-  readonly errors?: unknown
+  readonly fields?: unknown
 }
 
 function parse(text: string): Envelope {
@@ -187,20 +187,15 @@ function refusal(response: Response, body: Envelope): ApiError {
   const code = String(body.code ?? 'UNKNOWN')
   const retryAfter = Number(response.headers.get('retry-after'))
   return new ApiError(message, response.status, code, {
-    fields: code === 'VALIDATION_FAILED' ? fieldsOf(message) : {},
+    fields: textsOf(body.fields),
     requestId: typeof body.request_id === 'string' ? body.request_id : null,
     retryAfterS: Number.isFinite(retryAfter) && retryAfter > 0 ? retryAfter : null,
   })
 }
 
-/** "db_host: is required; db_port: must be …", as the API writes it. */
-function fieldsOf(message: string): Record<string, string> {
-  const found: Record<string, string> = {}
-  for (const part of message.split('; ')) {
-    const [, name, problem] = /^([a-z][\w.]*): (.+)$/s.exec(part) ?? []
-    if (name !== undefined && problem !== undefined) found[name] ??= problem
-  }
-  return found
+function textsOf(given: unknown): Record<string, string> {
+  const entries = Object.entries(Object(given) as Record<string, unknown>)
+  return Object.fromEntries(entries.map(([name, text]) => [name, String(text)]))
 }
 
 /** A query without what is empty. */
