@@ -223,6 +223,110 @@ t.test(
   },
 )
 
+t.test(
+  'an owner sets prices once it is said what comes of them, each refusal at its field',
+  async t => {
+    const { page, troubles, ...owner } = await visit('/billing/prices')
+    await page.getByRole('button', { name: 'Set prices' }).click()
+    const dialog = page.getByRole('dialog')
+    await dialog.getByLabel('From month').fill('2024-01')
+    await dialog.getByRole('button', { name: 'Add a line' }).click()
+    await dialog.getByLabel('Included').fill('1000')
+    await dialog.getByLabel('Per *', { exact: true }).fill('1,000')
+    await dialog.getByRole('button', { name: 'Add a step' }).click()
+    await dialog.getByLabel('Step 1 up to').fill('0')
+    await dialog.getByLabel('Step 1 price').fill('1')
+    await dialog.getByLabel('Step 2 price').fill('50')
+    const goOn = dialog.getByRole('button', { name: 'Go on' })
+    const set = dialog.getByRole('button', { name: 'Set the prices' })
+    await goOn.click()
+    await dialog.getByRole('alert').getByText('EUR 0.00 a month and 1 line of usage').waitFor()
+    t.equal((await lists()).length, 0, 'nothing before it is confirmed')
+    await set.click()
+    await dialog.locator('[name="prices.lines.0.per"]:focus').waitFor()
+    const wrong = dialog.locator('.field.wrong')
+    await wrong.filter({ hasText: 'Per' }).getByText('such as "0.25"').waitFor()
+    await wrong.filter({ hasText: 'Step 1 up to' }).getByText('must be above 0').waitFor()
+    t.equal(await wrong.count(), 2)
+    t.strictSame(await owner.checkAccess(), [], 'the form')
+    await dialog.getByRole('button', { name: 'Remove the first step' }).click()
+    await dialog.getByLabel('Per *', { exact: true }).fill('1000')
+    await goOn.click()
+    await set.click()
+    await page.getByText('50 minor units of EUR per 1000, 1000 included').waitFor()
+    t.match(await lists(), [{ plan: '*', created_by: 'ADMIN_API_KEY' }])
+
+    await page.getByRole('button', { name: 'Edit prices of * from 2024-01' }).click()
+    t.equal(await dialog.getByLabel('Price *', { exact: true }).inputValue(), '50')
+    await dialog.getByLabel('Base fee').fill('900')
+    const [theirs] = (await admin('/prices')).result.items as Record<string, never>[]
+    const { plan, from_month, currency, prices } = theirs ?? {}
+    const json = { plan, from_month, currency, prices: { ...Object(prices), base_fee: 700 } }
+    t.equal((await admin('/prices', { method: 'POST', json })).status, 200)
+    await goOn.click()
+    await set.click()
+    await dialog.getByText('Somebody else has changed the price list').waitFor()
+    t.equal(await dialog.getByLabel('Base fee').inputValue(), '900', 'what was typed stays')
+    await page.keyboard.press('Escape')
+    await page.getByText('EUR 7.00').waitFor()
+    await page.getByRole('button', { name: 'Edit prices of * from 2024-01' }).click()
+    await dialog.getByLabel('Base fee').fill('0')
+    await goOn.click()
+    await set.click()
+    await page.getByText('EUR 0.00').waitFor()
+
+    await page.getByRole('button', { name: 'Add a plan' }).click()
+    await dialog.getByLabel('Code').fill('silver')
+    await dialog.getByLabel('Requests/s').fill('0')
+    await dialog.getByRole('button', { name: 'Save' }).click()
+    await dialog.locator('[name="limits.requests_per_s"]:focus').waitFor()
+    await dialog.getByLabel('Requests/s').fill('5')
+    await dialog.getByRole('button', { name: 'Save' }).click()
+    await page.getByText('requests_per_s: 5').waitFor()
+    await page.getByRole('button', { name: 'Edit plan silver' }).click()
+    await dialog.getByLabel('Weight').fill('3')
+    await dialog.getByRole('button', { name: 'Save' }).click()
+    await until(async () => (await admin('/plans/silver')).result.weight === 3)
+    await page.getByRole('button', { name: 'Remove plan silver' }).click()
+    await dialog.getByRole('button', { name: 'Remove' }).click()
+    await page.getByText('There is no plan').waitFor()
+
+    const reader = await visit('/billing/prices', readKey)
+    await reader.page.getByText('50 minor units').waitFor()
+    t.equal(await reader.page.getByRole('main').getByRole('button').count(), 0)
+    t.strictSame([...troubles, ...reader.troubles], [])
+    await Promise.all([owner.close(), reader.close()])
+  },
+)
+
+t.test('a credit is given once it is said what it costs, and only by an owner', async t => {
+  const path = `/tenants/${world.acme.id}/usage`
+  const reader = await visit(path, await makeKey('operator', 'operate'))
+  await reader.page.getByText('It was given none.').waitFor()
+  t.equal(await reader.page.getByRole('button', { name: 'Give a credit' }).count(), 0)
+  const { page, troubles, ...owner } = await visit(path)
+  await page.getByRole('button', { name: 'Give a credit' }).click()
+  const dialog = page.getByRole('dialog')
+  t.equal(await dialog.getByLabel('Currency').inputValue(), 'EUR', 'that of its prices')
+  await dialog.getByLabel('Amount').fill('25')
+  await dialog.getByLabel('Currency').fill('USD')
+  await dialog.getByLabel('Reason').fill('a day without mail')
+  await dialog.getByRole('button', { name: 'Go on' }).click()
+  await dialog.getByRole('button', { name: 'Give USD 0.25' }).click()
+  await dialog.getByText('must be that of its prices: EUR').first().waitFor()
+  await dialog.getByLabel('Currency').fill('EUR')
+  await dialog.getByRole('button', { name: 'Go on' }).click()
+  await dialog.getByText('EUR 0.25 is taken off the next statement').waitFor()
+  t.equal((await credits()).length, 0, 'nothing before it is confirmed')
+  t.strictSame(await owner.checkAccess(), [], 'the question')
+  await dialog.getByRole('button', { name: 'Give EUR 0.25' }).click()
+  const row = page.getByRole('row').filter({ hasText: 'a day without mail' })
+  await row.getByText('the next one').waitFor()
+  t.match(await credits(), [{ amount_minor: '25' }])
+  t.strictSame([...troubles, ...reader.troubles], [])
+  await Promise.all([owner.close(), reader.close()])
+})
+
 t.test('an owner freezes a month, reads its lines, and takes them away as a file', async t => {
   const formula = '=HYPERLINK("http://elsewhere.example")'
   const now = new Date()
@@ -236,10 +340,6 @@ t.test('an owner freezes a month, reads its lines, and takes them away as a file
       [id, `${month}-15`],
     )
   }
-  const line = { metric: 'api_requests', included: '1000', per: '1000', tiers: [{ price: '50' }] }
-  const prices = { base_fee: 0, lines: [line] }
-  const json = { plan: '*', from_month: '2024-01', currency: 'EUR', prices }
-  t.equal((await admin('/prices', { method: 'POST', json })).status, 200)
   const reader = await visit(`/billing/statements?month=${month}`, readKey)
   await reader.page.getByText('No statement of').waitFor()
   t.equal(await reader.page.getByRole('button', { name: /Freeze/ }).count(), 0)
@@ -261,7 +361,7 @@ t.test('an owner freezes a month, reads its lines, and takes them away as a file
     .getByRole('dialog')
     .getByRole('button', { name: `Freeze ${month}` })
     .click()
-  await page.getByText('2 statements: EUR 2.00').waitFor()
+  await page.getByText('2 statements: EUR 1.75').waitFor()
   t.equal((await statements()).length, 2)
   await page.getByRole('button', { name: `Lines of ${world.acme.key}` }).click()
   await dialog.getByText('frozen', { exact: true }).waitFor()
@@ -272,7 +372,7 @@ t.test('an owner freezes a month, reads its lines, and takes them away as a file
   ])
   t.equal(file.suggestedFilename(), `statements-${month}.csv`)
   const csv = await text(await file.createReadStream())
-  t.equal(csv.trim().split('\r\n').length, 5, 'names, and two lines of each')
+  t.equal(csv.trim().split('\r\n').length, 6, 'names, two lines of each, and the credit')
   t.match(csv, `"'${formula.replaceAll('"', '""')}"`, 'no spreadsheet runs it')
   await page.getByRole('link', { name: 'Plans and prices' }).click()
   await page.getByText('50 minor units of EUR per 1000, 1000 included').waitFor()
@@ -339,12 +439,29 @@ t.test('what is billed, planned and set is text too, which everyone can read', a
     page.getByRole('button', { name: `Lines of ${world.acme.key}` }).waitFor()
   await everyoneReads(t, [
     ['/billing', shown],
+    [
+      '/billing/prices',
+      async page => {
+        await shown(page)
+        await page.getByRole('button', { name: 'Edit prices of *' }).click()
+        await page.getByRole('dialog').getByLabel('Base fee').waitFor()
+      },
+    ],
+    [
+      '/billing/prices',
+      async page => {
+        await page.getByRole('button', { name: 'Edit plan gold' }).click()
+        await page.getByRole('dialog').getByLabel('Weight').waitFor()
+      },
+    ],
     ['/billing/prices', shown],
     [`/billing/statements?month=${frozen?.month}`, lines],
     ['/settings', page => page.getByText('There is none').waitFor()],
   ])
 })
 
+const lists = () => world.registrySql('SELECT plan, created_by FROM price_lists')
+const credits = () => world.registrySql('SELECT amount_minor::text FROM billing_credits')
 const statements = () => world.registrySql('SELECT tenant_id FROM statements')
 const hosts = () => world.registrySql('SELECT name FROM database_hosts')
 

@@ -8,6 +8,10 @@ import { type Columns, readRow, updateRow, versionOf } from './row.ts'
 
 /** Which version of the tenant the caller has seen; empty: it takes the tenant as it is. */
 export interface Expected {
+  /** The tags of If-Match as they came, for what has no number of a version. null: none was given. */
+  readonly tags?: readonly string[] | null
+  /** If-None-Match: *: 412 where there is one already. */
+  readonly isNew?: boolean
   /** The versions of If-Match: 412 where the tenant has another. null: none was given. */
   readonly ifMatch?: readonly number[] | null
   /** The version that the change was worked out on: 409 where the tenant has another. */

@@ -15,8 +15,13 @@ const FIND = `
  * a request that is repeated meets what the first has made, however long ago, and nothing more is kept of it.
  */
 export function newTenantId(actor: Actor, idempotencyKey: string | null): TenantId {
-  if (idempotencyKey === null) return randomUUID() as string as TenantId
-  const hash = createHash('sha256').update(`doorman tenant\0${actor.name}\0${idempotencyKey}`)
+  return newId('tenant', actor, idempotencyKey) as TenantId
+}
+
+/** @param what is made: of one key each kind has an id of its own */
+export function newId(what: string, actor: Actor, idempotencyKey: string | null): string {
+  if (idempotencyKey === null) return randomUUID()
+  const hash = createHash('sha256').update(`doorman ${what}\0${actor.name}\0${idempotencyKey}`)
   const hex = hash.digest('hex')
   // RFC 9562 section 5.8: version 8, of a form of one's own.
   const variant = '89ab'[Number.parseInt(hex[16] as string, 16) % 4]
@@ -24,7 +29,7 @@ export function newTenantId(actor: Actor, idempotencyKey: string | null): Tenant
     ...[hex.slice(0, 8), hex.slice(8, 12), `8${hex.slice(13, 16)}`],
     ...[`${variant}${hex.slice(17, 20)}`, hex.slice(20, 32)],
   ]
-  return parts.join('-') as TenantId
+  return parts.join('-')
 }
 
 /**

@@ -64,6 +64,30 @@ t.test('a plan that a tenant has cannot go, and one that is not there cannot be 
   await removePlan(deps, operator, 'used')
 })
 
+t.test('a plan is changed and deleted as it was seen, or not at all', async t => {
+  const made = await createPlan(deps, operator, {
+    name: 'seen',
+    code: 'seen',
+    limits: {},
+    weight: 1,
+  })
+  const seen = { tags: [made.etag] }
+  const late = { code: 'PRECONDITION_FAILED', publicMessage: /plan seen/ }
+  await store.query("UPDATE plans SET weight = 3 WHERE code = 'seen'", [])
+  await t.rejects(changePlan({ store }, operator, 'seen', { weight: 2 }, seen), late)
+  await t.rejects(removePlan({ store }, operator, 'seen', seen), late)
+  const now = await getPlan({ store }, 'seen')
+  t.match(now, { weight: 3 })
+  const { etag } = await changePlan(
+    { store },
+    operator,
+    'seen',
+    { weight: 2 },
+    { tags: [now.etag] },
+  )
+  await removePlan({ store }, operator, 'seen', { tags: [etag] })
+})
+
 t.test('the API and the Registry refuse the same limits', async t => {
   const refusesHere = (limits: object) => !tenantLimitsInput.safeParse(limits).success
   const refusesThere = async (limits: object) => {

@@ -1,11 +1,13 @@
+import type { ClientBase } from 'pg'
 import { z } from 'zod'
 import { Fault } from '../lib/errors.ts'
 import { LIMIT_RULES, planLimitsInput } from '../limits.ts'
 import { PLANS_MAX } from '../plans.ts'
 import type { TenantRow } from '../tenant-row.ts'
 import type { Actor } from './actor.ts'
-import { tellAudit } from './change.ts'
+import { type Expected, tellAudit } from './change.ts'
 import type { AdminDeps } from './deps.ts'
+import { etagOf, requireTag } from './etag.ts'
 
 /** A plan as the control plane shows it. */
 export interface PlanItem {
@@ -17,6 +19,8 @@ export interface PlanItem {
   readonly tenants: number
   readonly created_at: string
   readonly updated_at: string
+  /** Of what may be set, for If-Match. */
+  readonly etag: string
 }
 
 export const PLAN_CODE = /^[a-z0-9][a-z0-9_-]{0,62}$/
@@ -95,15 +99,17 @@ export async function createPlan(
   })
 }
 
-/** Gateways go by it within a second; no tenant's row moves. @throws Fault NOT_FOUND */
+/** Gateways go by it within a second; no tenant's row moves. @throws Fault NOT_FOUND, PRECONDITION_FAILED */
 export async function changePlan(
   { store }: Deps,
   actor: Actor,
   code: string,
   { name: shown, limits, weight: share }: PlanPatch,
+  expected: Expected = {},
 ): Promise<PlanItem> {
   return store.transaction(async client => {
     await tellAudit(client, { actor, action: 'plan.update' })
+    await requirePlan(client, code, expected)
     const values = [code, shown ?? null, limits ?? null, share ?? null]
     const { rows } = await client.query<TenantRow>(CHANGE, values)
     const [row] = rows
@@ -112,17 +118,29 @@ export async function changePlan(
   })
 }
 
-/** @throws Fault NOT_FOUND, CONFLICT while a tenant has it */
-export async function removePlan({ store }: Deps, actor: Actor, code: string): Promise<void> {
+/** @throws Fault NOT_FOUND, PRECONDITION_FAILED, CONFLICT while a tenant has it */
+export async function removePlan(
+  { store }: Deps,
+  actor: Actor,
+  code: string,
+  expected: Expected = {},
+): Promise<void> {
   await store.transaction(async client => {
     await tellAudit(client, { actor, action: 'plan.delete' })
+    await requirePlan(client, code, expected)
     const { rowCount } = await client.query(REMOVE, [code])
     if (rowCount === 1) return
-    const { rows } = await client.query<TenantRow>(FIND, [code])
-    if (rows[0] === undefined) throw noPlan(code)
     const text = `plan ${code} is in use`
     throw new Fault('CONFLICT', text, { publicMessage: `The ${text}.` })
   })
+}
+
+/** Nobody else changes it before this transaction ends. */
+async function requirePlan(client: ClientBase, code: string, expected: Expected): Promise<void> {
+  const { rows } = await client.query<TenantRow>(`${FIND} FOR UPDATE OF plans`, [code])
+  const [row] = rows
+  if (row === undefined) throw noPlan(code)
+  requireTag(`plan ${code}`, planItem(row).etag, expected)
 }
 
 function noPlan(code: string): Fault {
@@ -130,11 +148,11 @@ function noPlan(code: string): Fault {
 }
 
 function planItem(row: TenantRow): PlanItem {
+  const [code, name, weight] = [String(row.code), String(row.name), Number(row.weight)]
+  const { limits } = row
   return {
-    code: String(row.code),
-    name: String(row.name),
-    limits: row.limits,
-    weight: Number(row.weight),
+    ...{ code, name, limits, weight },
+    etag: etagOf([code, name, limits, weight]),
     tenants: Number(row.tenants),
     created_at: (row.created_at as Date).toISOString(),
     updated_at: (row.updated_at as Date).toISOString(),

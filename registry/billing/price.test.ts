@@ -1,8 +1,9 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { formatDecimal, parseDecimal } from './decimal.ts'
+import { METRICS } from './metrics.ts'
 import { adjustmentsOf, amountOf, type BilledUse, priceOf, totalOf } from './price.ts'
-import { METRICS, type PriceLine, type Prices, priceListInput, pricesInput } from './price-list.ts'
+import { type PriceLine, type Prices, priceListInput, pricesInput } from './price-list.ts'
 
 const MILLION = 1_000_000n
 const lineOf = (line: object): PriceLine =>

@@ -1,9 +1,10 @@
-import { z } from 'zod'
+import type { ClientBase } from 'pg'
 import type { Actor } from '../admin/actor.ts'
 import { addAudit } from '../admin/audit.ts'
+import type { Expected } from '../admin/change.ts'
 import type { AdminDeps } from '../admin/deps.ts'
+import { etagOf, requireTag } from '../admin/etag.ts'
 import { Fault } from '../lib/errors.ts'
-import type { TenantId } from '../tenant.ts'
 import type { TenantRow } from '../tenant-row.ts'
 import type { PriceListInput, Prices } from './price-list.ts'
 
@@ -14,26 +15,9 @@ export interface PriceList {
   readonly prices: Prices
   readonly created_by: string
   readonly created_at: string
+  /** Of what may be set, for If-Match. */
+  readonly etag: string
 }
-
-export interface Credit {
-  readonly id: string
-  readonly tenant_id: string
-  readonly amount_minor: number
-  readonly currency: string
-  readonly reason: string
-}
-
-export const creditInput = z.strictObject({
-  amount_minor: z.int('must be a whole number').min(1).max(1_000_000_000_000),
-  currency: z.string().regex(/^[A-Z]{3}$/, 'must be a code of ISO 4217, such as EUR'),
-  reason: z
-    .string('must be a text')
-    .min(1, 'must not be empty')
-    .max(500, 'must have 500 characters at most')
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
-    .regex(/^[^\x00-\x1f\x7f]*$/, 'must have no control characters'),
-})
 
 type Deps = Pick<AdminDeps, 'store'>
 
@@ -47,64 +31,84 @@ const SET = `
   ON CONFLICT (plan, from_month) DO UPDATE SET currency = excluded.currency, prices = excluded.prices,
     created_by = excluded.created_by, created_at = now()
   RETURNING ${COLUMNS}`
-const KNOWN = `
-  SELECT EXISTS (SELECT FROM tenants WHERE id = $1)
-    OR EXISTS (SELECT FROM statements WHERE tenant_id = $1) AS is_known`
-const CREDIT = `
-  INSERT INTO billing_credits (tenant_id, amount_minor, currency, reason, created_by)
-  VALUES ($1, $2, $3, $4, $5) RETURNING id`
+const REMOVE = 'DELETE FROM price_lists WHERE plan = $1 AND from_month = $2::date'
+/** Of two who set the first prices of a plan and month, one sees those of the other. */
+const LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('doorman_prices ' || $1, 0))"
 
 export async function listPrices({ store }: Deps): Promise<readonly PriceList[]> {
   return (await store.query(LIST, [])).map(readList)
 }
 
-/** Prices of a plan from a month on. Statements that are frozen keep theirs, those of later freezes take these. */
+/**
+ * Prices of a plan from a month on. Statements that are frozen keep theirs, those of later freezes take these.
+ *
+ * @throws Fault PRECONDITION_FAILED
+ */
 export async function setPrices(
   { store }: Deps,
   actor: Actor,
   { plan, from_month: month, currency, prices }: PriceListInput,
+  expected: Expected = {},
 ): Promise<PriceList> {
   return store.transaction(async client => {
-    const before = (await client.query<TenantRow>(BEFORE, [plan, `${month}-01`])).rows[0]
+    const before = await readBefore(client, plan, month, expected)
     const values = [plan, `${month}-01`, currency, JSON.stringify(prices), actor.name]
     const [row] = (await client.query<TenantRow>(SET, values)).rows
     await addAudit(client, {
       ...{ actor, action: 'prices.set' },
-      ...(before !== undefined && { before: { ...readList(before) } }),
+      ...(before !== null && { before: { ...before } }),
       details: { plan_code: plan, from_month: month, currency, prices },
     })
     return readList(row as TenantRow)
   })
 }
 
-/** What a tenant gets back by its next statement. @throws Fault NOT_FOUND */
-export async function giveCredit(
+/**
+ * From that month on the prices of before hold again, or those of all plans. Frozen statements keep theirs.
+ *
+ * @throws Fault NOT_FOUND, PRECONDITION_FAILED
+ */
+export async function removePrices(
   { store }: Deps,
   actor: Actor,
-  id: TenantId,
-  credit: z.output<typeof creditInput>,
-): Promise<Credit> {
-  return store.transaction(async client => {
-    const known = await client.query<{ is_known: boolean }>(KNOWN, [id])
-    if (known.rows[0]?.is_known !== true) {
-      throw new Fault('NOT_FOUND', `no tenant ${id}`, { publicMessage: 'There is no such tenant.' })
+  { plan, from_month: month }: Pick<PriceListInput, 'plan' | 'from_month'>,
+  expected: Expected = {},
+): Promise<void> {
+  await store.transaction(async client => {
+    const before = await readBefore(client, plan, month, expected)
+    if (before === null) {
+      const publicMessage = 'There are no such prices.'
+      throw new Fault('NOT_FOUND', `no prices of ${plan} from ${month}`, { publicMessage })
     }
-    const { amount_minor, currency, reason } = credit
-    const values = [id, amount_minor, currency, reason, actor.name]
-    const { rows } = await client.query<{ id: string }>(CREDIT, values)
-    const details = { amount_minor, currency }
-    await addAudit(client, { actor, action: 'tenant.credit', tenantId: id, reason, details })
-    return { id: String(rows[0]?.id), tenant_id: id, ...credit }
+    await client.query(REMOVE, [plan, `${month}-01`])
+    const details = { plan_code: plan, from_month: month }
+    await addAudit(client, { actor, action: 'prices.remove', before: { ...before }, details })
   })
 }
 
+/** Nobody else sets them before this transaction ends. */
+async function readBefore(
+  client: ClientBase,
+  plan: string,
+  month: string,
+  expected: Expected,
+): Promise<PriceList | null> {
+  await client.query(LOCK, [`${plan} ${month}`])
+  const [row] = (await client.query<TenantRow>(BEFORE, [plan, `${month}-01`])).rows
+  const before = row === undefined ? null : readList(row)
+  requireTag(`the price list of ${plan} from ${month}`, before?.etag ?? null, expected)
+  return before
+}
+
 function readList(row: TenantRow): PriceList {
+  const [plan, from_month, currency] = [row.plan, row.from_month, row.currency].map(String) as [
+    ...[string, string, string],
+  ]
+  const prices = row.prices as Prices
   return {
-    plan: String(row.plan),
-    from_month: String(row.from_month),
-    currency: String(row.currency),
-    prices: row.prices as Prices,
+    ...{ plan, from_month, currency, prices },
     created_by: String(row.created_by),
     created_at: (row.created_at as Date).toISOString(),
+    etag: etagOf([plan, from_month, currency, prices]),
   }
 }

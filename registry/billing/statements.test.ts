@@ -7,8 +7,9 @@ import { exportStatements, freeze, setPricesFrom } from '../cli/billing.ts'
 import { runHere, spawnCli } from '../cli/test-kit.ts'
 import type { TenantId } from '../tenant.ts'
 import { applyUsage } from '../usage-batch.ts'
+import { giveCredit, listCredits } from './credits.ts'
 import { type PriceListInput, priceListInput } from './price-list.ts'
-import { giveCredit, listPrices, setPrices } from './prices.ts'
+import { listPrices, removePrices, setPrices } from './prices.ts'
 import { freezeMonth, listStatements, type Statement, statementOf } from './statements.ts'
 
 const world = await startAdminWorld()
@@ -208,13 +209,69 @@ t.test('prices are those of the plan and month; who has none is told and stops n
   t.equal(august.inputs.price_list.plan, 'gold')
   const early = await statementOf(deps, id, '2025-12', after(8)).catch(error => error)
   t.match(early, { code: 'CONFLICT' })
-  await setPrices(deps, owner, { ...gold, from_month: '2026-09', currency: 'USD' })
   await freezeAll('2026-08', after(8))
-  await use(id, '2026-08-02', 5)
+  // By the time that it is due they are in another currency.
   await giveCredit(deps, owner, id, { amount_minor: 1, currency: 'EUR', reason: 'x' })
+  await setPrices(deps, owner, { ...gold, from_month: '2026-09', currency: 'USD' })
+  await use(id, '2026-08-02', 5)
   const { failed } = await freezeAll('2026-09', after(9))
   t.match(failed, [{ tenant_id: id, problem: 'a credit is in EUR' }])
   t.equal((await listPrices(deps)).length, 3)
+})
+
+t.test(
+  'prices are set over those that were seen, and their removal moves no frozen statement',
+  async t => {
+    const from = listOf({ plan: 'gold', from_month: '2026-10', prices: { base_fee: 62_000 } })
+    const made = await setPrices(deps, owner, from, { isNew: true })
+    const late = { code: 'PRECONDITION_FAILED' }
+    await t.rejects(setPrices(deps, owner, from, { isNew: true }), late, 'there is one already')
+    const twice = listOf({ plan: 'gold', from_month: '2026-11' })
+    const both = [1, 2].map(() => setPrices(deps, owner, twice, { isNew: true }))
+    t.strictSame(
+      (await Promise.allSettled(both)).map(({ status }) => status).sort(),
+      ['fulfilled', 'rejected'],
+      'one of two who begin at the same moment',
+    )
+    await removePrices(deps, owner, twice)
+    const seen = { tags: [made.etag] }
+    const dearer = { ...from, prices: { ...from.prices, base_fee: 93_000 } }
+    const changed = await setPrices(deps, owner, dearer, seen)
+    t.not(changed.etag, made.etag)
+    await t.rejects(setPrices(deps, owner, from, seen), late, 'changed since it was read')
+    await t.rejects(removePrices(deps, owner, from, seen), late)
+    const id = await makeTenant('seen', { plan: 'gold' })
+    await freezeAll('2026-10', after(10))
+    const frozen = await statementOf(deps, id, '2026-10')
+    t.equal(frozen.lines[0]?.amount_minor, 93_000)
+    await removePrices(deps, owner, from, { tags: [changed.etag] })
+    t.strictSame(await statementOf(deps, id, '2026-10'), frozen)
+    await t.rejects(removePrices(deps, owner, from), { code: 'NOT_FOUND' })
+    const { rows } = await sql.query(
+      'SELECT action, before, after FROM admin_audit ORDER BY id DESC LIMIT 1',
+    )
+    t.match(rows, [{ action: 'prices.remove', before: { prices: { base_fee: 93_000 } } }])
+  },
+)
+
+t.test('a credit is given once, and in the currency of the prices', async t => {
+  const id = await makeTenant('given')
+  const credit = { amount_minor: 250, currency: 'EUR', reason: 'a day without mail' }
+  const first = await giveCredit(deps, owner, id, credit, 'once')
+  t.strictSame(await giveCredit(deps, owner, id, credit, 'once'), first, 'asked again')
+  const other = { ...credit, amount_minor: 251 }
+  await t.rejects(giveCredit(deps, owner, id, other, 'once'), { code: 'CONFLICT' })
+  await t.rejects(giveCredit(deps, owner, id, { ...credit, currency: 'USD' }), {
+    ...{ code: 'VALIDATION_FAILED', problems: { currency: /EUR/ } },
+  })
+  t.match(await listCredits(deps, id), [{ ...first, month: null, created_by: owner.name }])
+  await freezeAll('2026-10', after(10))
+  t.match(await listCredits(deps, id), [{ id: first.id, month: '2026-10' }])
+  const { rows } = await sql.query(
+    "SELECT FROM admin_audit WHERE action = 'tenant.credit' AND tenant_id = $1",
+    [id],
+  )
+  t.equal(rows.length, 1)
 })
 
 t.test('a count that makes no sense is told, and stops nobody', async t => {

@@ -20,8 +20,12 @@ export function answer(
   const { message, result, status = operation.status, location } = outcome
   reply.code(status).header('content-type', 'application/json; charset=utf-8')
   setFields(reply, OWN_ANSWER_FIELDS)
-  const { id, config_version: version } = Object(result) as Record<string, unknown>
-  if (operation.isVersioned && version !== undefined) reply.header('etag', `"${version}"`)
+  const {
+    id,
+    config_version,
+    etag: tag = config_version,
+  } = Object(result) as Record<string, unknown>
+  if (operation.isVersioned && tag !== undefined) reply.header('etag', `"${tag}"`)
   if (location !== undefined) reply.header('location', `/api/admin${location}`)
   else if (status === 201) reply.header('location', `/api/admin/tenants/${id}`)
   return reply.send({ status: true, message, result })

@@ -1,14 +1,14 @@
 import { z } from 'zod'
-import type { StatementLine } from '../../billing/price.ts'
-import { priceListInput, pricesInput } from '../../billing/price-list.ts'
 import {
   type Credit,
+  type CreditItem,
   creditInput,
   giveCredit,
-  listPrices,
-  type PriceList,
-  setPrices,
-} from '../../billing/prices.ts'
+  listCredits,
+} from '../../billing/credits.ts'
+import type { StatementLine } from '../../billing/price.ts'
+import { priceListInput, pricesInput } from '../../billing/price-list.ts'
+import { listPrices, type PriceList, removePrices, setPrices } from '../../billing/prices.ts'
 import {
   type Frozen,
   freezeMonth,
@@ -30,6 +30,7 @@ const priceListResult = z.strictObject({
   prices: pricesInput,
   created_by: text,
   created_at: z.iso.datetime(),
+  etag: text,
 }) satisfies z.ZodType<PriceList>
 
 const lineResult = z.strictObject({
@@ -92,6 +93,15 @@ const creditResult = z.strictObject({
   reason: text,
 }) satisfies z.ZodType<Credit>
 
+const pricesQuery = priceListInput.pick({ plan: true, from_month: true })
+
+const creditItem = z.strictObject({
+  ...creditResult.shape,
+  created_by: text,
+  created_at: z.iso.datetime(),
+  month: maybe,
+}) satisfies z.ZodType<CreditItem>
+
 /** Of one call: as much as a request may wait for. */
 const FREEZE_MAX = 50
 
@@ -108,9 +118,10 @@ export const BILLING_OPERATIONS: readonly Operation[] = [
     summary: 'Set the prices of a plan from a month on; frozen statements stay as they are',
     body: priceListInput,
     result: priceListResult,
-    run: async ({ deps, actor, body }) => ({
+    isVersioned: true,
+    run: async ({ deps, actor, body, expected }) => ({
       message: 'Prices set.',
-      result: await setPrices(deps, actor, body),
+      result: await setPrices(deps, actor, body, expected),
     }),
   }),
   operation({
@@ -150,10 +161,29 @@ export const BILLING_OPERATIONS: readonly Operation[] = [
     body: creditInput,
     result: creditResult,
     status: 201,
-    run: async ({ deps, actor, id, body }) => ({
+    run: async ({ deps, actor, id, body, idempotencyKey }) => ({
       message: 'Credit given.',
-      result: await giveCredit(deps, actor, id, body),
+      result: await giveCredit(deps, actor, id, body, idempotencyKey),
       location: `/tenants/${id}/statement`,
     }),
+  }),
+  operation({
+    ...{ name: 'listCredits', method: 'GET', path: '/tenants/:id/credits', scope: 'read' },
+    summary: 'What it was given back, the newest first, 100 at most; also of one that is deleted',
+    result: z.strictObject({ items: z.array(creditItem) }),
+    run: async ({ deps, id }) => ({
+      message: 'Credits.',
+      result: { items: await listCredits(deps, id) },
+    }),
+  }),
+  operation({
+    ...{ name: 'removePrices', method: 'DELETE', path: '/prices', scope: 'own' },
+    summary: 'Take back the prices of a plan from a month on; frozen statements stay as they are',
+    query: pricesQuery,
+    result: pricesQuery,
+    run: async ({ deps, actor, query, expected }) => {
+      await removePrices(deps, actor, query, expected)
+      return { message: 'Prices removed.', result: query }
+    },
   }),
 ]

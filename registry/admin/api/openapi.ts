@@ -12,6 +12,9 @@ const FAILURES: readonly ErrorCode[] = [
   ...(['REGISTRY_UNAVAILABLE', 'OVERLOADED', 'SHUTTING_DOWN'] as const),
 ]
 
+/** What an Idempotency-Key keeps from being made twice. */
+const ONCE_PATHS = ['/tenants', '/tenants/:id/credits']
+
 /** The OpenAPI 3.1 document of `operations`. */
 export function openApiDocument(base: string, operations: readonly Operation[]): Json {
   const paths: Record<string, Record<string, Json>> = {}
@@ -52,7 +55,7 @@ function describe(operation: Operation): Json {
       ? [parameter('path', 'id', { type: 'string', format: 'uuid' }, true)]
       : []),
     ...(path.includes(':name') ? [parameter('path', 'name', { type: 'string' }, true)] : []),
-    ...(status !== 200 && operation.method === 'POST' && path === '/tenants'
+    ...(status !== 200 && operation.method === 'POST' && ONCE_PATHS.includes(path)
       ? [parameter('header', 'Idempotency-Key', { type: 'string' }, false)]
       : []),
     ...(path.includes(':code') ? [parameter('path', 'code', { type: 'string' }, true)] : []),
@@ -80,7 +83,9 @@ function describe(operation: Operation): Json {
       [status]: {
         description: 'Done.',
         ...(isVersioned && {
-          headers: { ETag: { description: 'config_version', schema: { type: 'string' } } },
+          headers: {
+            ETag: { description: 'Its version, for If-Match', schema: { type: 'string' } },
+          },
         }),
         content: operation.isStream
           ? { 'text/event-stream': { schema: schemaOf(result, 'output') } }

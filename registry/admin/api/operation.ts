@@ -66,7 +66,7 @@ export interface Operation {
   readonly accepted?: z.ZodType
   /** Its answer is a stream of events, `result` what each tells. */
   readonly isStream: boolean
-  /** One tenant is answered: ETag says its version, and If-Match is heeded by what changes it. */
+  /** One tenant, plan or price list is answered: ETag says its version, and If-Match is heeded by what changes it. */
   readonly isVersioned: boolean
   run(call: Call<unknown, unknown>): Promise<Outcome | StreamOutcome>
 }

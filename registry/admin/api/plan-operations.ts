@@ -23,16 +23,19 @@ export const PLAN_OPERATIONS: readonly Operation[] = [
     summary: 'Make a plan: limits that many tenants share',
     body: planInput,
     result: planResult,
+    isVersioned: true,
     status: 201,
     run: async ({ deps, actor, body }) => ({
       message: 'Plan created.',
       result: await createPlan(deps, actor, body),
+      location: `/plans/${body.code}`,
     }),
   }),
   operation({
     ...{ name: 'getPlan', method: 'GET', path: '/plans/:code', scope: 'read' },
     summary: 'One plan',
     result: planResult,
+    isVersioned: true,
     run: async ({ deps, code }) => ({ message: 'Plan.', result: await getPlan(deps, code) }),
   }),
   operation({
@@ -40,17 +43,18 @@ export const PLAN_OPERATIONS: readonly Operation[] = [
     summary: 'Change what is named; all its tenants are held to it within a second',
     body: planPatch,
     result: planResult,
-    run: async ({ deps, actor, code, body }) => ({
+    isVersioned: true,
+    run: async ({ deps, actor, code, body, expected }) => ({
       message: 'Plan changed.',
-      result: await changePlan(deps, actor, code, body),
+      result: await changePlan(deps, actor, code, body, expected),
     }),
   }),
   operation({
     ...{ name: 'deletePlan', method: 'DELETE', path: '/plans/:code', scope: 'operate' },
     summary: 'Delete a plan that no tenant has',
     result: planRemovedResult,
-    run: async ({ deps, actor, code }) => {
-      await removePlan(deps, actor, code)
+    run: async ({ deps, actor, code, expected }) => {
+      await removePlan(deps, actor, code, expected)
       return { message: 'Plan deleted.', result: { code } }
     },
   }),

@@ -52,12 +52,14 @@ export function codeOf(params: unknown): string {
 
 /** RFC 9110 section 13.1.1. A weak tag matches nothing there. @throws Fault VALIDATION_FAILED */
 export function expectedOf({ headers }: FastifyRequest): Expected {
+  // Section 13.1.2; of a change the asterisk alone says something.
+  const isNew = headers['if-none-match']?.trim() === '*'
   const text = headers['if-match']?.trim()
-  if (text === undefined || text === '' || text === '*') return {}
-  const tags = text.split(',').map(tag => /^(W\/)?"([^"]*)"$/.exec(tag.trim()))
-  if (tags.includes(null)) throw wrongField('If-Match', 'must be the ETag of the tenant')
-  const strong = tags.flatMap(tag => (tag?.[1] === undefined ? [Number(tag?.[2])] : []))
-  return { ifMatch: strong }
+  if (text === undefined || text === '' || text === '*') return { isNew }
+  const given = text.split(',').map(tag => /^(W\/)?"([^"]*)"$/.exec(tag.trim()))
+  if (given.includes(null)) throw wrongField('If-Match', 'must be the ETag of what is changed')
+  const tags = given.flatMap(tag => (tag?.[1] === undefined ? [tag?.[2] ?? ''] : []))
+  return { isNew, tags, ifMatch: tags.map(Number) }
 }
 
 /** The query as a record of texts; a parameter that is empty counts as left out. */

@@ -165,6 +165,7 @@ export const planResult = z.strictObject({
   tenants: count,
   created_at: time,
   updated_at: time,
+  etag: text,
 }) satisfies z.ZodType<PlanItem>
 
 export const plansResult = z.strictObject({ items: z.array(planResult) })

@@ -12,6 +12,8 @@ export interface CallOptions {
   readonly method?: 'GET' | 'POST' | 'PATCH' | 'DELETE'
   readonly body?: unknown
   readonly ifMatch?: string | null
+  /** If-None-Match: refused where there is one already. */
+  readonly isNew?: boolean
   readonly idempotencyKey?: string
   /** Of a stream: what was seen of it last; empty: nothing. */
   readonly lastEventId?: string
@@ -58,6 +60,7 @@ const ANSWER_MS = 30_000
 let onSignedOut: () => void = () => {}
 /** Where a session has ended: resolves with the next one. */
 let ended: PromiseWithResolvers<void> | null = null
+let sessions = 0
 
 /** Called when an answer says that there is no session (any more). */
 export function whenSignedOut(listener: () => void): void {
@@ -66,6 +69,7 @@ export function whenSignedOut(listener: () => void): void {
 
 /** Lets go on what has waited for a session. */
 export function sessionBegan(): void {
+  sessions += 1
   ended?.resolve()
   ended = null
 }
@@ -104,10 +108,14 @@ async function request(
   const waits = (options.method ?? 'GET') === 'GET' && path !== SESSION
   for (;;) {
     if (waits && ended !== null) await orAborted(ended.promise, options.signal)
+    const askedBy = sessions
     const response = await requestOnce(path, options, answerMs)
     if (response.status !== 401 || path === SESSION) return response
-    ended ??= Promise.withResolvers<void>()
-    onSignedOut()
+    // A late answer to the session before says nothing of this one.
+    if (askedBy === sessions) {
+      ended ??= Promise.withResolvers<void>()
+      onSignedOut()
+    }
     if (!waits) return response
     await response.body?.cancel()
   }
@@ -133,6 +141,7 @@ async function requestOnce(
     method = 'GET',
     body,
     ifMatch,
+    isNew = false,
     idempotencyKey,
     lastEventId = '',
     signal,
@@ -155,6 +164,7 @@ async function requestOnce(
         'x-doorman-console': isPoll ? 'poll' : '1',
         ...(body !== undefined && { 'content-type': 'application/json' }),
         ...(ifMatch != null && { 'if-match': ifMatch }),
+        ...(isNew && { 'if-none-match': '*' }),
         ...(idempotencyKey !== undefined && { 'idempotency-key': idempotencyKey }),
         ...(lastEventId !== '' && { 'last-event-id': lastEventId }),
       },

@@ -1,6 +1,7 @@
 import { h, html, type View } from '../lib/html.ts'
 import { monthOr, monthsUntil, thisMonth } from '../lib/month.ts'
 import { go, usePlace } from '../lib/route.ts'
+import { MonthChoice } from '../ui/month-choice.ts'
 import { PageHead } from '../ui/page-head.ts'
 import { Tabs } from '../ui/tabs.ts'
 import { BillingPrices } from './billing-prices.ts'
@@ -13,7 +14,6 @@ const TABS = [
   ['statements', 'Statements'],
   ['prices', 'Plans and prices'],
 ] as const
-const MONTHS_SHOWN = 24
 
 /** What the fleet used, what is billed for it, and by which prices. */
 export function BillingPage({ tab }: { tab: string }): View {
@@ -23,12 +23,14 @@ export function BillingPage({ tab }: { tab: string }): View {
   const [before = now] = monthsUntil(now, 2)
   const month = monthOr(query.get('month'), tab === 'statements' ? before : now)
   if (!TABS.some(([path]) => path === tab)) return h(NoPage, {})
+  const onChoice = (value: string) =>
+    go(`/billing${tab === '' ? '' : `/${tab}`}?month=${value}`, { isReplaced: true })
   // A month that was chosen is kept from part to part; without one each has its own.
   const chosen = query.has('month') ? `?month=${month}` : ''
   return html`
     ${h(PageHead, {
       title: 'Billing',
-      aside: tab === 'prices' ? null : h(MonthChoice, { tab, month }),
+      aside: tab === 'prices' ? null : h(MonthChoice, { month, onChoice }),
       children: html`<p class="hint">Months and days are counted in UTC.</p>`,
     })}
     ${h(Tabs, { label: 'Parts of billing', base: '/billing', tabs: tabsWith(chosen), current: `${tab}${chosen}` })}
@@ -40,18 +42,4 @@ export function BillingPage({ tab }: { tab: string }): View {
 
 function tabsWith(query: string): readonly (readonly [string, string])[] {
   return TABS.map(([path, title]) => [`${path}${query}`, title])
-}
-
-function MonthChoice({ tab, month }: { tab: string; month: string }): View {
-  const known = monthsUntil(thisMonth(), MONTHS_SHOWN)
-  const months = (known.includes(month) ? [...known] : [month, ...known]).reverse()
-  const onChange = (event: Event) => {
-    const { value } = event.currentTarget as HTMLSelectElement
-    go(`/billing${tab === '' ? '' : `/${tab}`}?month=${value}`, { isReplaced: true })
-  }
-  return html`<label class="inline"><span class="hidden">Month</span>
-    <select value=${month} onChange=${onChange}>
-      ${months.map(one => html`<option key=${one} value=${one} selected=${one === month}>${one}</option>`)}
-    </select>
-  </label>`
 }

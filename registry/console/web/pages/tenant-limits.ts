@@ -17,19 +17,29 @@ const LIMITS = [
 /** What stands for a limit that is lifted, whatever the plan says. */
 const NO_LIMIT = 'none'
 
-export function LimitFields({ form }: { form: Form }): View {
+export interface LimitFieldsProps {
+  readonly form: Form
+  /** A plan has its weight beside its limits, and a tenant alone its replicas. */
+  readonly isOfPlan?: boolean
+}
+
+export function LimitFields({ form, isOfPlan = false }: LimitFieldsProps): View {
+  const [whose, otherwise] = isOfPlan
+    ? ['Limits', 'the deployment’s']
+    : ['Limits of its own', 'the plan’s, else the deployment’s']
+  const shown = LIMITS.filter(([name]) => !isOfPlan || (name !== 'weight' && name !== 'spread'))
   return html`<fieldset class="card">
-    <legend>Limits of its own</legend>
-    <p class="hint">Empty: the plan’s, else the deployment’s. “${NO_LIMIT}”: no limit, whatever the plan says.</p>
+    <legend>${whose}</legend>
+    <p class="hint">Empty: ${otherwise}. “${NO_LIMIT}”: no limit, whatever is said there.</p>
     <div class="fields">
-      ${LIMITS.map(([name, label]) =>
+      ${shown.map(([name, label]) =>
         h(Field, { key: name, label, ...form.bind(`limits.${name}`), isMono: true }),
       )}
       ${h(Field, {
         label: 'Quota',
         ...form.bind('limits.quota'),
         options: [
-          ['', 'as the plan says'],
+          ['', isOfPlan ? 'as the deployment says' : 'as the plan says'],
           ['soft', 'soft: told of'],
           ['hard', 'hard: refused'],
         ],

@@ -2,39 +2,36 @@ import type { DailyUsage, Usage } from '../../../admin/usage.ts'
 import { call, queryString } from '../lib/api.ts'
 import { bytes, count, short } from '../lib/format.ts'
 import { h, html, type View } from '../lib/html.ts'
+import { monthOr, thisMonth } from '../lib/month.ts'
 import { usePolled } from '../lib/poll.ts'
 import { go, usePlace } from '../lib/route.ts'
 import { Bars } from '../ui/bars.ts'
 import { Failure } from '../ui/failure.ts'
+import { MonthChoice } from '../ui/month-choice.ts'
 import type { TenantViewProps } from './tenant.ts'
+import { TenantCredits } from './tenant-credits.ts'
 
 const USAGE_MS = 60_000
-const MONTHS_SHOWN = 24
 
 /** What the tenant used in a month, day by day (UTC). */
-export function TenantUsage({ tenant: { id } }: TenantViewProps): View {
+export function TenantUsage({ tenant }: TenantViewProps): View {
+  const { id } = tenant
   const { query } = usePlace()
-  const month = /^20\d\d-(0[1-9]|1[0-2])$/.exec(query.get('month') ?? '')?.[0] ?? thisMonth()
+  const month = monthOr(query.get('month'), thisMonth())
   const usage = usePolled(`usage ${id} ${month}`, USAGE_MS, async (signal, isPoll) => {
     const path = `/tenants/${id}/usage${queryString({ month, daily: 'true' })}`
     const { result } = await call<Usage>(path, { signal, isPoll })
     return result
   })
-  const onMonth = (event: Event) => {
-    const { value } = event.currentTarget as HTMLSelectElement
-    go(`/tenants/${id}/usage?month=${value}`, { isReplaced: true })
-  }
+  const onMonth = (value: string) => go(`/tenants/${id}/usage?month=${value}`, { isReplaced: true })
   return html`
     <div class="filters">
-      <label class="inline"><span class="hidden">Month</span>
-        <select value=${month} onChange=${onMonth}>
-          ${monthsUntil(thisMonth(), month).map(one => html`<option key=${one} value=${one} selected=${one === month}>${one}</option>`)}
-        </select>
-      </label>
+      ${h(MonthChoice, { month, onChoice: onMonth })}
       <p class="hint">Days are counted in UTC.</p>
     </div>
     ${usage.error === null ? null : h(Failure, { error: usage.error, onRetry: usage.reload })}
     ${usage.data === null ? html`<div class="card" aria-busy="true"></div>` : h(Month, { usage: usage.data })}
+    ${h(TenantCredits, { tenant })}
   `
 }
 
@@ -74,16 +71,4 @@ function daysOf(usage: Usage): { date: string; usage: DailyUsage | null }[] {
     const date = `${usage.month}-${String(i + 1).padStart(2, '0')}`
     return { date, usage: known.get(date) ?? null }
   })
-}
-
-function thisMonth(): string {
-  return new Date().toISOString().slice(0, 7)
-}
-
-function monthsUntil(last: string, wanted: string): string[] {
-  const [year = 0, month = 1] = last.split('-').map(Number)
-  const shown = Array.from({ length: MONTHS_SHOWN }, (_, i) =>
-    new Date(Date.UTC(year, month - 1 - i, 1)).toISOString().slice(0, 7),
-  )
-  return shown.includes(wanted) ? shown : [...shown, wanted]
 }
