@@ -53,6 +53,23 @@ const fleet = () => told<FleetState>('/fleet')
 const whoami = ({ origin }: Binary) => call(origin, '/api/whoami', { token })
 await until(async () => (await fleet()).gateways.length === 3)
 
+t.test('a gateway that knows no tenant leaves it to the others to ask the replicas', async t => {
+  // The workers have served nobody yet; the login went by the first gateway.
+  const idleFirst = `
+    UPDATE gateway_instances SET heartbeat_at = clock_timestamp() + interval '1 second'
+    WHERE worker > 0 RETURNING id`
+  for (const top of [11, 12, 13]) {
+    t.equal((await registry.query(idleFirst)).rowCount, 2)
+    const { replicas, missing } = await told<FleetState>(`/fleet?top=${top}`)
+    t.strictSame(missing, [])
+    t.equal(replicas.length, REPLICAS)
+    for (const { app, problem } of replicas) {
+      t.equal(problem, null)
+      t.match(app, { version: String })
+    }
+  }
+})
+
 t.test(
   'a tenant’s state names its replicas, connections and sockets, and no other tenant’s',
   async t => {

@@ -1,8 +1,13 @@
-import { type FleetAnswer, REPLICAS_MAX } from '../../registry/live/answers.ts'
+import {
+  type FleetAnswer,
+  REPLICAS_MAX,
+  type ReplicaSaid,
+  type ReplicasAnswer,
+} from '../../registry/live/answers.ts'
 import { packFigures } from '../../registry/live/figures.ts'
 import { isHealthy } from '../fleet/replica.ts'
 import type { LiveParts } from './open-live.ts'
-import type { ReplicaLook } from './replica-look.ts'
+import { type ReplicaLook, tenantsOf } from './replica-look.ts'
 
 /**
  * What a process tells of itself, of the replicas as it sees them, and of its busiest tenants.
@@ -17,6 +22,7 @@ export async function lookAtFleet(
   const { pulse, gauges, members, traffic, overload } = parts
   const told = members.all.slice(0, REPLICAS_MAX)
   const looks = asksApps ? await parts.replicaLooks.of(told, parts) : null
+  const askable = tenantsOf(told, parts)
   const nowMs = Date.now()
   const { figures, coversS } = pulse.total(nowMs)
   const all = members.all
@@ -58,13 +64,26 @@ export async function lookAtFleet(
       requests_in_flight: replica.inFlight,
       websockets: replica.sockets,
       connections: connections[i] ?? 0,
-      app: appOf(looks?.get(replica.origin)),
+      is_askable: askable.has(replica),
+      app: saidBy(looks?.get(replica.origin)),
     })),
     top: pulse.top(top, nowMs),
   }
 }
 
-function appOf(look: ReplicaLook | undefined): FleetAnswer['replicas'][number]['app'] {
+/** What the replicas tell of themselves, those that this process can ask. */
+export async function lookAtReplicas(parts: LiveParts): Promise<ReplicasAnswer> {
+  const told = parts.members.all.slice(0, REPLICAS_MAX)
+  const looks = await parts.replicaLooks.of(told, parts)
+  return {
+    replicas: told.flatMap(({ origin }) => {
+      const app = saidBy(looks.get(origin))
+      return app === null ? [] : [{ origin, app }]
+    }),
+  }
+}
+
+function saidBy(look: ReplicaLook | undefined): ReplicaSaid | null {
   if (look === undefined) return null
   const { problem, state, atMs } = look
   return { problem, state, age_ms: Math.round(performance.now() - atMs) }

@@ -16,7 +16,7 @@ import type { UpstreamClient } from '../upstream/client.ts'
 import { makeQuestionClient } from '../upstream/make-client.ts'
 import { Answers } from './answers.ts'
 import { APP_ANSWER_MS } from './app-state.ts'
-import { lookAtFleet, makeCpuShare } from './fleet-look.ts'
+import { lookAtFleet, lookAtReplicas, makeCpuShare } from './fleet-look.ts'
 import type { Pulse } from './pulse.ts'
 import { ReplicaLooks } from './replica-look.ts'
 import { lookAtTenant } from './tenant-look.ts'
@@ -100,7 +100,11 @@ export function openLive(options: OpenLiveOptions): Live {
     log,
   })
   return {
-    take: asked => answers.take(asked),
+    take(asked) {
+      const { question } = asked
+      if (question.kind === 'replicas' && !question.via.includes(membership.id)) return
+      answers.take(asked)
+    },
     async close() {
       answers.close()
       await Promise.all([client.close(), ownClient.close()])
@@ -116,5 +120,7 @@ async function answerTo(question: Question, parts: LiveParts, ownId: string): Pr
       return parts.pulse.series(question.tenants, question.step, Date.now())
     case 'fleet':
       return lookAtFleet(parts, question.top, question.via.includes(ownId))
+    case 'replicas':
+      return lookAtReplicas(parts)
   }
 }

@@ -133,6 +133,19 @@ export const pulseAnswer = z.object({
 })
 export type PulseAnswer = z.infer<typeof pulseAnswer>
 
+const replicaSaid = z.object({
+  problem: text.nullable(),
+  state: replicaState.nullable(),
+  age_ms: ms,
+})
+export type ReplicaSaid = z.infer<typeof replicaSaid>
+
+/** Of one of those that were asked to ask the replicas. */
+export const replicasAnswer = z.object({
+  replicas: z.array(z.object({ origin: text, app: replicaSaid })).max(REPLICAS_MAX),
+})
+export type ReplicasAnswer = z.infer<typeof replicasAnswer>
+
 const seenReplica = z.object({
   origin: text,
   is_healthy: z.boolean(),
@@ -145,11 +158,10 @@ const seenReplica = z.object({
   requests_in_flight: count,
   websockets: count,
   connections: count,
+  /** This gateway could ask it: it knows a tenant that is served there. */
+  is_askable: z.boolean().default(false),
   /** What it tells of itself; null: this gateway did not ask it. */
-  app: z
-    .object({ problem: text.nullable(), state: replicaState.nullable(), age_ms: ms })
-    .nullable()
-    .default(null),
+  app: replicaSaid.nullable().default(null),
 })
 
 export const fleetAnswer = z.object({

@@ -4,8 +4,9 @@ import { type FleetAnswer, fleetAnswer, replicaState } from './answers.ts'
 import { addFigures, type Figures, fieldOf, noFigures, quantileMs } from './figures.ts'
 import { answerOf, gatewayItem, gatewayItemOf } from './gateway-item.ts'
 import type { GatewayQuestions, Reply } from './questions.ts'
+import { type ReplicasSaid, replicasSaid } from './replicas-said.ts'
 
-/** Gateways that ask the replicas: a second one, for the first may be gone without a word. */
+/** Gateways that ask the replicas with the first question: a second one, for the first may be gone without a word. */
 const VIA_MAX = 2
 /** Each gateway tells more of its busiest tenants than are shown: one that is busy in all may be first in none. */
 const TOP_ASKED_FACTOR = 3
@@ -56,7 +57,7 @@ export const fleetResult = z.strictObject({
       connections_max: z.int(),
       /** Why there is no `app`, in words. */
       problem: z.string().nullable(),
-      /** What the app there tells of itself; null where none was asked: it serves no tenant of late. */
+      /** What the app there tells of itself; null where none was asked: no gateway knows a tenant that it serves. */
       app: replicaState.nullable(),
     }),
   ),
@@ -110,7 +111,11 @@ export function fleetOf(
   return questions.ask(
     `fleet ${top}`,
     gateways => ({ kind: 'fleet', top: asked, via: gateways.slice(0, VIA_MAX) }),
-    replies => summarize(store, replies, top, liveMs),
+    async replies => {
+      const read = replies.map(reply => ({ reply, answer: answerOf(reply, fleetAnswer) }))
+      const said = await replicasSaid(questions, read)
+      return summarize(store, read, said, top, liveMs)
+    },
   )
 }
 
@@ -121,11 +126,11 @@ interface Read {
 
 async function summarize(
   store: Store,
-  replies: readonly Reply[],
+  read: readonly Read[],
+  said: ReplicasSaid,
   top: number,
   liveMs: number,
 ): Promise<FleetState> {
-  const read = replies.map(reply => ({ reply, answer: answerOf(reply, fleetAnswer) }))
   const answers = read.flatMap(({ answer }) => answer ?? [])
   const gone = (await store.query(GONE, [liveMs, GONE_MS])).map(row =>
     gatewayItemOf({
@@ -140,12 +145,12 @@ async function summarize(
       answer: null,
     }),
   )
-  const replicas = replicasOf(answers)
+  const replicas = replicasOf(answers, said)
   return {
     gateways: read.map(gatewayOf),
     missing: read.flatMap(({ reply, answer }) => (answer === null ? [reply.id] : [])),
     gone,
-    versions: [...new Set(replies.map(({ version }) => version))].sort(),
+    versions: [...new Set(read.map(({ reply }) => reply.version))].sort(),
     app_versions: [...new Set(replicas.flatMap(({ app }) => app?.version ?? []))].sort(),
     replicas,
     top: await topOf(store, answers, top),
@@ -159,14 +164,16 @@ function gatewayOf({ reply, answer }: Read): FleetState['gateways'][number] {
   return { ...gatewayItemOf(reply), load: { ...ratesOf(figures, covers_s), ...load } }
 }
 
-function replicasOf(answers: readonly FleetAnswer[]): FleetState['replicas'] {
+function replicasOf(answers: readonly FleetAnswer[], said: ReplicasSaid): FleetState['replicas'] {
   const byOrigin = new Map<string, FleetState['replicas'][number]>()
   for (const { replicas, upstream } of answers) {
     for (const seen of replicas) {
       const sum = byOrigin.get(seen.origin) ?? {
         ...{ origin: seen.origin, seen_by: 0, healthy_for: 0, ready_for: 0, ejected_by: 0 },
         ...{ weight: 0, full_weight: 0, requests_in_flight: 0, websockets: 0 },
-        ...{ connections: 0, connections_max: 0, problem: null, app: null },
+        ...{ connections: 0, connections_max: 0 },
+        problem: said.get(seen.origin)?.problem ?? null,
+        app: said.get(seen.origin)?.state ?? null,
       }
       byOrigin.set(seen.origin, sum)
       sum.seen_by += 1
@@ -179,8 +186,6 @@ function replicasOf(answers: readonly FleetAnswer[]): FleetState['replicas'] {
       sum.websockets += seen.websockets
       sum.connections += seen.connections
       sum.connections_max += upstream.connections_per_replica_max
-      sum.app ??= seen.app?.state ?? null
-      sum.problem = sum.app === null ? (seen.app?.problem ?? sum.problem) : null
     }
   }
   return [...byOrigin.values()].sort((a, b) => a.origin.localeCompare(b.origin))

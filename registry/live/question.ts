@@ -4,6 +4,8 @@ import { parseTenantId, type TenantId } from '../tenant.ts'
 /** Tenants in one question: 100 ids are 4 kB, and a notice holds 8,000 bytes. */
 export const TENANTS_ASKED_MAX = 100
 export const TOP_MAX = 100
+/** Gateways that one question has asking the replicas. */
+export const VIA_ASKED_MAX = 4
 /** Longest that a gateway may be told to take. */
 const REST_MS_MAX = 10_000
 
@@ -17,7 +19,7 @@ const tenant = z.string().transform((text, context): TenantId => {
 
 const questionSchema = z.discriminatedUnion('kind', [
   /** What a process knows and does for one tenant. Those of `via` ask the tenant's replicas as well. */
-  z.object({ kind: z.literal('tenant'), tenant, via: z.array(uuid).max(4) }),
+  z.object({ kind: z.literal('tenant'), tenant, via: z.array(uuid).max(VIA_ASKED_MAX) }),
   /** The traffic of tenants, in steps of so many slots. */
   z.object({
     kind: z.literal('pulse'),
@@ -28,8 +30,10 @@ const questionSchema = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('fleet'),
     top: z.int().min(0).max(TOP_MAX),
-    via: z.array(uuid).max(4),
+    via: z.array(uuid).max(VIA_ASKED_MAX),
   }),
+  /** What replicas tell of themselves. Those of `via` answer, and no others. */
+  z.object({ kind: z.literal('replicas'), via: z.array(uuid).min(1).max(VIA_ASKED_MAX) }),
 ])
 
 const askedSchema = z.object({

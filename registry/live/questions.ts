@@ -152,12 +152,14 @@ export class GatewayQuestions {
 
   async #put(make: (ids: readonly string[]) => Question): Promise<readonly Reply[]> {
     const store = this.#store
-    const ids = (await store.query(MEMBERS, [LIVE_MS])).map(row => String(row.id))
-    if (ids.length === 0) return []
+    const members = (await store.query(MEMBERS, [LIVE_MS])).map(row => String(row.id))
+    if (members.length === 0) return []
     const id = randomUUID()
     const deadline = performance.now() + this.#deadlineMs
-    const asked = { id, restMs: this.#deadlineMs, question: make(ids) }
-    await store.query(PUT, [questionNotice(asked)])
+    const question = make(members)
+    const ids = members.filter(id => answers(question, id))
+    if (ids.length === 0) return []
+    await store.query(PUT, [questionNotice({ id, restMs: this.#deadlineMs, question })])
     for (let look = 0; ; look++) {
       const pauseMs = LOOK_PAUSES_MS[Math.min(look, LOOK_PAUSES_MS.length - 1)] as number
       const leftMs = deadline - performance.now()
@@ -178,6 +180,10 @@ export class GatewayQuestions {
       answer: readJson(row.answer),
     }))
   }
+}
+
+function answers(question: Question, gatewayId: string): boolean {
+  return question.kind !== 'replicas' || question.via.includes(gatewayId)
 }
 
 function readJson(text: unknown): unknown {
