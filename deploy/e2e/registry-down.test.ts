@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import t from 'tap'
 import { until } from '../../gateway/test-kit.ts'
 import { call } from './call.ts'
@@ -54,4 +55,12 @@ t.test('without its Registry a gateway serves the tenants it knows, and no other
     6000,
   )
   t.equal((await whoami(atAcme.accessToken, gateway.origin)).status, 200)
+})
+
+t.test('of a Registry on a server of its own nothing is left', async t => {
+  const [row] = await world.registrySql('SHOW data_directory')
+  const folder = String(row?.data_directory)
+  t.ok(existsSync(folder))
+  await world.close()
+  t.notOk(existsSync(folder), 'wherever it lay')
 })

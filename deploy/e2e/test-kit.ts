@@ -14,6 +14,7 @@ import {
 } from '../local/demo-tenants.ts'
 import { derivePassword, type Keys, keepKeys, publicKeys } from '../local/keys.ts'
 import { type LocalPostgres, startPostgres, startTestPostgres } from '../local/postgres.ts'
+import { removeDataDir } from '../local/postgres-host.ts'
 import { type RunningProcess, startProcess } from '../local/processes.ts'
 import { childEnv, type Finished, run } from '../local/run.ts'
 import { type LocalS3, startS3 } from '../local/s3.ts'
@@ -306,8 +307,10 @@ async function startStores(
     return part
   }
   const buckets = [...new Set([SHARED_BUCKET, ...demo.map(({ bucket }) => bucket)])]
-  const startApart = (port: number) =>
-    startPostgres({ dataDir: join(folder, 'registry'), port, isDurable: false })
+  const dataDir = join(folder, 'registry')
+  const startApart = (port: number) => startPostgres({ dataDir, port, isDurable: false })
+  // For root they lie outside of `folder`, which is nobody's but ours.
+  if (isRegistryApart) stops.push(() => removeDataDir(dataDir))
   const [postgres, s3, apart] = await Promise.all([
     startTestPostgres(postgresSettings).then(keep),
     startS3({ dataDir: join(folder, 's3'), buckets, grants: demoGrants(demo) }).then(keep),

@@ -12,7 +12,7 @@ import {
 } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { run } from './run.ts'
 
@@ -31,6 +31,8 @@ const PROBE_MS = 10_000
 const COPY_MS = 60_000
 /** Stands in the wanted data folder and names the folder that really holds the data. */
 const POINTER = 'moved-to'
+/** How such a folder's name begins. */
+const MOVED = 'doorman-postgres-'
 
 /**
  * Finds the PostgreSQL of npm for this platform. PostgreSQL refuses to run as root, so root runs it
@@ -69,12 +71,24 @@ export async function prepareDataDir(
     await own(wanted, account)
     return wanted
   }
-  const home = await makeTemporary('doorman-postgres-', account)
+  const home = await makeTemporary(MOVED, account)
   const dataDir = join(home, 'data')
   await mkdir(dataDir, { mode: 0o700 })
   await own(dataDir, account)
   await writeFile(join(wanted, POINTER), `${home}\n`, { mode: 0o600 })
   return dataDir
+}
+
+/**
+ * Takes away what `prepareDataDir` has made of `wanted`, wherever the data really lie: to remove `wanted` alone
+ * would leave them behind, and nothing that names them. The server on it must have ended.
+ */
+export async function removeDataDir(wanted: string): Promise<void> {
+  const home = await readPointed(wanted)
+  // What a pointer names is removed as root, perhaps: only a folder as we make them.
+  const isMade = home !== null && basename(home).startsWith(MOVED)
+  if (isMade && isOurs(await lstatOrNull(home))) await rm(home, { recursive: true, force: true })
+  await rm(wanted, { recursive: true, force: true })
 }
 
 /** A new folder that the account can enter and only we can write to; not removed by itself. */
@@ -184,17 +198,21 @@ async function readPointer(
   account: Account,
   onNotice: (text: string) => void,
 ): Promise<string | null> {
-  let home: string
-  try {
-    home = (await readFile(join(wanted, POINTER), 'utf8')).trim()
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
-    throw error
-  }
+  const home = await readPointed(wanted)
+  if (home === null) return null
   const data = await lstatOrNull(join(home, 'data'))
   const isData = data?.isDirectory() === true && data.uid === account.uid
   if (isData && isOurs(await lstatOrNull(home))) return join(home, 'data')
   // The system may have emptied its temporary folders.
   onNotice(`The data in ${home} is gone or not ours any more: starting with none`)
   return null
+}
+
+async function readPointed(wanted: string): Promise<string | null> {
+  try {
+    return (await readFile(join(wanted, POINTER), 'utf8')).trim()
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
+    throw error
+  }
 }

@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { Client } from 'pg'
 import t from 'tap'
 import { type LocalPostgres, startPostgres, startTestPostgres } from './postgres.ts'
+import { removeDataDir } from './postgres-host.ts'
 
 const MODULE = new URL('postgres.ts', import.meta.url).href
 const isRoot = process.getuid?.() === 0
@@ -175,8 +176,19 @@ t.test('root in a home of mode 0700', { skip: isRoot ? false : 'needs root' }, a
   await chown(join(folder, '..'), NOBODY, NOBODY)
   server = await startPostgres({ dataDir, isDurable: false })
   const moved = String(await query(server.url('postgres'), 'SHOW data_directory'))
-  t.teardown(() => rm(join(moved, '..'), { recursive: true, force: true }))
   t.not(moved, folder, 'a folder that someone else owns is not trusted')
+
+  await server.stop()
+  await removeDataDir(dataDir)
+  t.notOk(await exists(join(moved, '..')), 'what the pointer names goes with it')
+  t.notOk(await exists(dataDir))
+  for (const notOurs of [folder, join(folder, '..')]) {
+    await mkdir(dataDir)
+    await writeFile(join(dataDir, 'moved-to'), `${notOurs}\n`)
+    await removeDataDir(dataDir)
+    t.ok(await exists(folder), 'a folder that we have not made, or that is not ours, stays')
+    t.notOk(await exists(dataDir))
+  }
 })
 
 /** As an ordinary user the whole suite is that test; root needs a clone that such a user can enter. */
