@@ -44,3 +44,31 @@ export async function endDebug(
   )
   return tenantItem(changed)
 }
+
+export interface Debugged {
+  readonly id: string
+  readonly tenant_key: string
+  readonly debug_until: string
+  /** Who began it, and why; null where the audit has been pruned, or the column was written by hand. */
+  readonly actor: string | null
+  readonly reason: string | null
+}
+
+/** Those that are looked at now, the one whose time ends first before the others. */
+const LIST = `
+  SELECT t.id, t.tenant_key, t.debug_until, a.actor, a.reason
+  FROM tenants t LEFT JOIN LATERAL (
+    SELECT actor, reason FROM admin_audit
+    WHERE tenant_id = t.id AND action = 'tenant.debug' ORDER BY id DESC LIMIT 1
+  ) a ON true
+  WHERE t.debug_until > clock_timestamp()
+  ORDER BY t.debug_until, t.tenant_key LIMIT $1`
+const LIST_MAX = 1000
+
+/** Every tenant that is looked at closely at this moment, 1,000 at most. */
+export async function listDebugged({ store }: Pick<AdminDeps, 'store'>): Promise<Debugged[]> {
+  const rows = await store.use(
+    async client => (await client.query<Debugged & { debug_until: Date }>(LIST, [LIST_MAX])).rows,
+  )
+  return rows.map(row => ({ ...row, debug_until: row.debug_until.toISOString() }))
+}

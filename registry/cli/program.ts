@@ -4,6 +4,7 @@ import type { ExitCode } from './failure.ts'
 import type { Streams } from './streams.ts'
 import { addAuditVerbs } from './verbs/audit.ts'
 import { addConnectionVerbs } from './verbs/connections.ts'
+import { addDebugVerb } from './verbs/debug.ts'
 import { addDoctor } from './verbs/doctor.ts'
 import { addKeyVerbs } from './verbs/keys.ts'
 import { addMoveVerbs } from './verbs/move.ts'
@@ -48,6 +49,7 @@ export function makeProgram(
   program.commandsGroup('The installation:')
   addKeyVerbs(program, act, streams)
   addAuditVerbs(program, act, streams)
+  addDebugVerb(program, act, streams)
   addDoctor(program, act, streams, env)
   return program
 }
