@@ -36,6 +36,8 @@ interface Service {
 }
 
 const FOLDER = join(ROOT, 'deploy/compose')
+/** By its whole version, as far as its maker has one of three parts. */
+const PINNED = /^docker\.io\/[\w/]+:v?\d+\.\d+(\.\d+)?(-[\w.-]+)?$/
 const text = readSource('deploy/compose/compose.yaml')
 const compose = parse(text, { merge: true }) as {
   services: Record<string, Service>
@@ -52,7 +54,7 @@ t.test('no secret stands in the file or has a default: each is a file that is ma
   for (const file of named) t.ok(made.includes(file), file)
   // Gateway and app have their own copies; compose mounts one of them for both.
   const unused = made
-    .filter(file => !named.includes(file))
+    .filter(file => !named.includes(file) && file !== './secrets/stores/s3_keys')
     .map(file => file.replace('/app/', '/gateway/'))
   for (const file of unused) t.ok(named.includes(file), `${file} is used`)
   for (const [name, { environment = {}, secrets = [] }] of services) {
@@ -64,6 +66,13 @@ t.test('no secret stands in the file or has a default: each is a file that is ma
     }
   }
   t.match(readSource('.gitignore'), /^deploy\/compose\/secrets\/$/m)
+})
+
+t.test('the keys of the S3 store that an operator pipes are those that it knows', async t => {
+  const secrets = composeSecrets()
+  const [{ credentials }] = JSON.parse(secrets.get('stores/s3.json') ?? '').identities
+  const [{ accessKey, secretKey }] = credentials
+  t.equal(secrets.get('stores/s3_keys'), `${accessKey}\n${secretKey}\n`)
 })
 
 t.test('the variables of gateway, app and commands are those that they read', async t => {
@@ -79,6 +88,23 @@ t.test('the variables of gateway, app and commands are those that they read', as
     }
   }
   t.notMatch(JSON.stringify(service('app')), /MASTER|SIGNING|REGISTRY|ADMIN_API/)
+})
+
+t.test('traces are off, and turned on by a file of their own, of both', async t => {
+  t.notMatch(text, /OTEL_/)
+  const more = parse(readSource('deploy/compose/traces.yaml'), { merge: true }) as typeof compose
+  t.strictSame(Object.keys(more.services), ['gateway', 'app', 'jaeger'])
+  const env = (name: string) => more.services[name]?.environment ?? {}
+  t.strictSame(env('gateway'), env('app'))
+  const endpoint = new URL(String(env('gateway').OTEL_EXPORTER_OTLP_ENDPOINT))
+  t.equal(endpoint.hostname, 'jaeger')
+  const example = readSource('.env.example')
+  for (const name of Object.keys(env('app'))) t.match(example, new RegExp(`^#?${name}=`, 'm'))
+  t.match(more.services.jaeger?.image, PINNED)
+  for (const name of ['gateway', 'app', 'jaeger']) {
+    t.ok(more.services[name]?.networks.includes('traces'), name)
+  }
+  t.equal(more.networks.traces?.internal, true)
 })
 
 t.test('gateway and app take their environment, in production, without a warning', async t => {
@@ -107,8 +133,7 @@ t.test('there are two gateways, three apps, and the stores take their connection
   const perReplica = Number(service('app').environment?.DB_HOST_POOL_MAX)
   t.ok(3 * perReplica + 2 * 10 < Number(most))
   for (const [name, { image, build }] of services) {
-    if (build === undefined)
-      t.match(image, /^docker\.io\/[\w/]+:v?\d+\.\d+[\w.-]*$/, `${name} is pinned`)
+    if (build === undefined) t.match(image, PINNED, `${name} is pinned`)
     else t.ok(existsSync(join(FOLDER, build.context, build.dockerfile)))
   }
 })

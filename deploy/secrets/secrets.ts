@@ -21,9 +21,11 @@ export function doormanSecrets(keys: Keys = makeKeys()): Map<string, string> {
 /** The same with what the stores of deploy/compose need. */
 export function composeSecrets(): Map<string, string> {
   const registryPassword = secret()
+  const accessKey = randomBytes(10).toString('hex')
+  const secretKey = secret()
   const identity = {
     name: 'doorman',
-    credentials: [{ accessKey: randomBytes(10).toString('hex'), secretKey: secret() }],
+    credentials: [{ accessKey, secretKey }],
     actions: ['Admin', 'Read', 'Write', 'List', 'Tagging'],
   }
   return new Map([
@@ -37,6 +39,8 @@ export function composeSecrets(): Map<string, string> {
       registry_password: registryPassword,
       tenants_admin_password: secret(),
       's3.json': JSON.stringify({ identities: [identity] }),
+      // The same, as commands read them: one line each.
+      s3_keys: `${accessKey}\n${secretKey}\n`,
       grafana_password: secret(),
     }),
   ])
