@@ -4,6 +4,7 @@ import type { Tenant, TenantIssuer, TenantRef } from '../registry/tenant.ts'
 import type { Slot } from './admission/slot.ts'
 import type { Head } from './headers.ts'
 import type { LoginPass } from './login/login-limit.ts'
+import type { TenantUsage } from './metering/tenant-usage.ts'
 import type { Route } from './route.ts'
 
 /**
@@ -109,8 +110,8 @@ export interface Exchange {
   appUsage: string | null
 
   // Set by the meter.
-  /** The UTC day, since the epoch, on which the app's answer was counted; 0: it was not. */
-  meteredDay: number
+  /** The tenant's record of the day in which the app's answer was counted; null: it was not. */
+  metered: TenantUsage | null
 
   // Set by whoever answered, read by the meter and the access log.
   status: number
@@ -247,7 +248,7 @@ export function makeExchange(
     upstreamHeadAt: 0,
     answeredAt: 0,
     appUsage: null,
-    meteredDay: 0,
+    metered: null,
     status: 0,
     errorCode: null,
     errorReason: null,

@@ -57,7 +57,7 @@ function startMeter(dir: string, limits: Partial<MeterLimits> = {}, fileBytesMax
   const meter = new Meter({ instance, usersExactMax: 100, journal, limits })
   const serve = (tenant: string, change: object = {}) => {
     const base = { tenant: { id: tenant }, status: 200, errorCode: null, bytesIn: 0, bytesOut: 0 }
-    const exchange = { ...base, principal: null, appUsage: null, meteredDay: 0, ...change }
+    const exchange = { ...base, principal: null, appUsage: null, metered: null, ...change }
     meter.answered(exchange as never)
     meter.finished(exchange as never, 1)
   }
@@ -140,7 +140,7 @@ t.test('what is counted is in the file before the client can see its answer', as
     status: 404,
     principal: null,
     appUsage: null,
-    meteredDay: 0,
+    metered: null,
   }
   meter.answered(exchange as never)
   const [name = ''] = await readdir(dir)

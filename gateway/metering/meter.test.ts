@@ -31,7 +31,7 @@ function setUp({ usersExactMax = 5, limits = {} as Partial<MeterLimits> } = {}) 
 }
 
 function exchangeOf(tenant: string, change: object = {}): Exchange {
-  const base = { principal: null, status: 200, errorCode: null, appUsage: null, meteredDay: 0 }
+  const base = { principal: null, status: 200, errorCode: null, appUsage: null, metered: null }
   const about = { tenant: { id: tenant }, bytesIn: 3, bytesOut: 7 }
   return { ...base, ...about, ...change } as unknown as Exchange
 }

@@ -3,6 +3,7 @@ import { ERRORS, type ErrorCode } from '../../registry/lib/errors.ts'
 import {
   USAGE_COLUMNS,
   type UsageBatch,
+  type UsageColumn,
   type UsageCounter,
   type UsageDayCounts,
   type UsageSketch,
@@ -119,13 +120,13 @@ export class Meter {
   /** The app has answered, by `exchange.status`. Only what it did not fail at counts. */
   answered(exchange: Exchange): void {
     const { tenant, status } = exchange
-    if (tenant === null || exchange.meteredDay !== 0 || isOfStranger(exchange)) return
+    if (tenant === null || exchange.metered !== null || isOfStranger(exchange)) return
     const usage = this.#usageOf(tenant.id)
     if (usage === null) {
       this.#lost.tenants++
       return
     }
-    exchange.meteredDay = usage.day
+    exchange.metered = usage
     const column = COLUMN_OF_CLASS[(status / 100) | 0] ?? -1
     if (column !== -1) this.#add(usage, column, 1)
     if (status < 500) this.#addServed(usage, exchange)
@@ -143,9 +144,9 @@ export class Meter {
 
   /** The exchange is over. */
   finished(exchange: Exchange, tookMs: number): void {
-    const { tenant, status, errorCode, meteredDay } = exchange
+    const { tenant, status, errorCode, metered } = exchange
     if (tenant === null) return
-    if (meteredDay === 0) {
+    if (metered === null) {
       const isRefused = errorCode !== null || status >= 400
       // An answer that refuses nothing is neither: the gateway's own, or one to a stranger.
       if (!isRefused && status !== 0) return
@@ -156,9 +157,9 @@ export class Meter {
     }
     if (status >= 500) return
     if (errorCode !== null && ERRORS[errorCode as ErrorCode].blame !== 'client') {
-      return this.#takeBack(tenant.id, meteredDay, status)
+      return this.#takeBack(metered, status)
     }
-    const usage = this.#usageOf(tenant.id)
+    const usage = this.#usageOfToday(metered)
     if (usage === null) return
     this.#add(usage, COLUMN.bytes_in, exchange.bytesIn)
     this.#add(usage, COLUMN.bytes_out, exchange.bytesOut)
@@ -246,6 +247,15 @@ export class Meter {
     const usage = this.#today.get(tenantId) ?? this.#make(tenantId, this.#day)
     if (usage !== null && !usage.isDirty) this.#touch(usage)
     return usage
+  }
+
+  /** The same, where one of its records is at hand: today's stays for as long as it is today's. */
+  #usageOfToday(known: TenantUsage): TenantUsage | null {
+    if (known.day !== this.#day || this.#clock.now() >= this.#dayEndMs) {
+      return this.#usageOf(known.tenantId)
+    }
+    if (!known.isDirty) this.#touch(known)
+    return known
   }
 
   #add(usage: TenantUsage, column: number, amount: number): void {
@@ -383,7 +393,8 @@ export class Meter {
   }
 
   /** Its answer broke off by our own or the app's fault: it was counted, and is not to be paid for. */
-  #takeBack(tenantId: string, day: number, status: number): void {
+  #takeBack({ tenantId, day }: TenantUsage, status: number): void {
+    // Its own record may have been written and forgotten since.
     const usage = this.#days.get(day)?.get(tenantId) ?? this.#make(tenantId, day)
     if (usage === null) return
     this.#add(usage, COLUMN_OF_CLASS[(status / 100) | 0] as number, -1)
@@ -415,8 +426,8 @@ function countsOf(
   of: { readonly tenant_id: string; readonly date: string },
 ): UsageDayCounts {
   const row: UsageDayCounts = { ...of }
-  for (const [i, name] of USAGE_COLUMNS.entries()) {
-    if (counts[i] !== 0) row[name] = counts[i] as number
+  for (let i = 0; i < counts.length; i++) {
+    if (counts[i] !== 0) row[USAGE_COLUMNS[i] as UsageColumn] = counts[i] as number
   }
   return row
 }

@@ -229,7 +229,7 @@ t.test('a batch that is refused holds up none after it', async t => {
 const servedOf = (id: string) =>
   ({
     ...{ tenant: { id }, status: 200, principal: null, appUsage: null, errorCode: null },
-    ...{ meteredDay: 0, bytesIn: 0, bytesOut: 0 },
+    ...{ metered: null, bytesIn: 0, bytesOut: 0 },
   }) as never
 
 t.test('a flush ends, however much is counted and stays open while it writes', async t => {
@@ -349,7 +349,7 @@ t.test(
     const see = (meter: Meter | undefined, id: string, user: number) =>
       meter?.answered({
         ...{ tenant: { id }, status: 200, principal: { sub: `user-${user}` } },
-        ...{ appUsage: null, meteredDay: 0 },
+        ...{ appUsage: null, metered: null },
       } as never)
     const write = async () => {
       for (const meter of meters) {

@@ -53,7 +53,14 @@ export class TenantUsage {
 
 const DAY_MS = 86_400_000
 
-/** @param day since the epoch @returns YYYY-MM-DD */
+let dateDay = -1
+let date = ''
+
+/** @param day since the epoch @returns YYYY-MM-DD, of the same day as before without making it anew */
 export function dateOf(day: number): string {
-  return new Date(day * DAY_MS).toISOString().slice(0, 10)
+  if (day !== dateDay) {
+    dateDay = day
+    date = new Date(day * DAY_MS).toISOString().slice(0, 10)
+  }
+  return date
 }
