@@ -20,6 +20,10 @@ export class Generator {
     return new Generator(await startChild(command, { prefix, hasIpc: true }))
   }
 
+  get pid(): number {
+    return this.#child.pid
+  }
+
   /** Requests are rendered and connections open when it resolves. */
   async prepare(job: Job): Promise<void> {
     await this.#ask({ type: 'prepare', job }, SLACK_MS)

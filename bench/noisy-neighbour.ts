@@ -9,11 +9,13 @@ import pg from 'pg'
 import { Generator } from './generator.ts'
 import { acceptsConnections, freePort, startChild, waitUntilReady } from './lib/child.ts'
 import { planPinning } from './lib/cpus.ts'
-import { pairedRatio, spreadOf } from './lib/stats.ts'
+import { percentileOf, undisturbed } from './lib/stalls.ts'
+import { pairedRatio, type Spread, spreadOf } from './lib/stats.ts'
 import type { Job, LoadResult, World } from './load/job.ts'
 import { doorman } from './peers/doorman.ts'
 import type { Running } from './peers/peer.ts'
 import { startRegistry } from './registry.ts'
+import { scheduled, Witness } from './witness.ts'
 
 const UPSTREAM = fileURLToPath(new URL('./upstream/main.ts', import.meta.url))
 const QUIET_TENANTS = 20
@@ -39,6 +41,8 @@ type Case = 'alone' | 'on' | 'off'
 interface Measured {
   readonly quiet: LoadResult
   readonly noisy: LoadResult
+  /** Latencies in ms of the quiet requests that no stall of the machine touched. */
+  readonly undisturbed: readonly number[]
 }
 
 /** @throws Error with one line for a bad option */
@@ -106,28 +110,35 @@ async function run(
     quiet: { jwtSecret, tenants: quiet },
   }
   const pinning = planPinning()
-  const startUpstream = async () => {
+  const YIELDING = scheduled('idle')
+  const startUpstream = async (prefix: readonly string[]) => {
     const port = await freePort()
     const command = [process.execPath, UPSTREAM, String(port)]
-    const child = await startChild(command, { prefix: pinning.upstream, hasIpc: true })
+    const child = await startChild(command, { prefix, hasIpc: true })
     ends.push(() => child.stop())
     await waitUntilReady(child, () => acceptsConnections(port))
-    return port
+    return { port, pid: child.pid }
   }
-  const upstreamPort = await startUpstream()
-  const elsewherePort = await startUpstream()
-  const startGenerator = async (name: keyof typeof worlds) => {
+  const upstream = await startUpstream([...pinning.upstream])
+  const elsewhere = await startUpstream([...YIELDING, ...pinning.upstream])
+  const startGenerator = async (name: keyof typeof worlds, prefix: readonly string[]) => {
     const file = join(dir, `${name}.json`)
     await writeFile(file, JSON.stringify(worlds[name] satisfies World), { mode: 0o600 })
-    const generator = await Generator.start(file, pinning.load)
+    const generator = await Generator.start(file, prefix)
     ends.push(() => generator.stop())
     return { file, generator }
   }
-  const [noise, calm] = [await startGenerator('noisy'), await startGenerator('quiet')]
+  const noise = await startGenerator('noisy', [...YIELDING, ...pinning.load])
+  const calm = await startGenerator('quiet', [...pinning.load])
   const startGateway = async (isOn: boolean): Promise<Running> => {
     const setting = {
-      ...{ upstreamPort, worldFile: calm.file, world: worlds.quiet, connectionsMax: 1000 },
-      ...{ prefix: pinning.proxy, registry: registry.access, profileDir: null },
+      ...{
+        upstreamPort: upstream.port,
+        worldFile: calm.file,
+        world: worlds.quiet,
+        connectionsMax: 1000,
+      },
+      ...{ prefix: [...pinning.proxy], registry: registry.access, profileDir: null },
       dir: join(dir, `gateway-${isOn}`),
       env: { ADMISSION: isOn ? 'on' : 'off', UPSTREAM_CONNECTIONS_MAX: '256' },
     }
@@ -138,6 +149,13 @@ async function run(
   }
   // Both at once: the limit's parts are exchanged, and the one without admission takes part in nothing.
   const [on, off] = [await startGateway(true), await startGateway(false)]
+
+  // Who has a part in a quiet request, by core.
+  const witnesses = [
+    await Witness.start(pinning.proxy, [on.pid, off.pid]),
+    await Witness.start(pinning.load, [calm.generator.pid, upstream.pid]),
+  ]
+  ends.push(() => Promise.all(witnesses.map(witness => witness.stop())))
 
   progress('measuring what one core can do')
   const top = { ...jobOf('quiet', off.port, SATURATION_S), kind: 'closed' as const }
@@ -152,16 +170,23 @@ async function run(
   await delay(1000)
 
   const measure = async (what: Case): Promise<Measured> => {
-    const noisePort = what === 'alone' ? elsewherePort : what === 'on' ? on.port : off.port
+    const noisePort = what === 'alone' ? elsewhere.port : what === 'on' ? on.port : off.port
     const quietPort = what === 'off' ? off.port : on.port
     const noiseS = seconds + (2 * AROUND_MS) / 1000
-    const noiseJob = { ...jobOf('noisy', noisePort, noiseS), ratePerS: limitPerS * TIMES }
+    const noiseJob = {
+      ...jobOf('noisy', noisePort, noiseS),
+      ratePerS: limitPerS * TIMES,
+      drops: true,
+    }
     await noise.generator.prepare(noiseJob)
-    await calm.generator.prepare({ ...jobOf('quiet', quietPort, seconds), ratePerS: quietPerS })
+    const quietJob = { ...jobOf('quiet', quietPort, seconds), ratePerS: quietPerS }
+    await calm.generator.prepare({ ...quietJob, keepsSamples: true })
     const loud = noise.generator.go(noiseS)
+    const seen = Promise.all(witnesses.map(witness => witness.watch(noiseS)))
     await delay(AROUND_MS)
-    const quietResult = await calm.generator.go(seconds)
-    return { quiet: quietResult, noisy: await loud }
+    const { samples, ...quiet } = await calm.generator.go(seconds)
+    const kept = undisturbed(samples, (await seen).flat()).map(({ tookMs }) => tookMs)
+    return { quiet: { ...quiet, samples: [] }, noisy: await loud, undisturbed: kept }
   }
   const cases: Case[] = ['alone', 'on', 'off']
   for (const what of cases) await measure(what)
@@ -209,32 +234,40 @@ interface Shown {
 function render(shown: Shown, measured: Record<Case, Measured[]>): string {
   const { rounds, seconds, topPerS, limitPerS, quietPerS, pinning } = shown
   const of = (what: Case, read: (one: Measured) => number) => measured[what].map(read)
-  const p99 = (what: Case) => of(what, ({ quiet }) => quiet.p99)
-  const text = (values: readonly number[], digits: number) => {
-    const spread = spreadOf(values)
-    if (spread === null) return '-'
-    const { median, min, max } = spread
-    return `${median.toFixed(digits)} (${min.toFixed(digits)}–${max.toFixed(digits)})`
+  const calm = (quantile: number) => (what: Case) =>
+    of(what, one => percentileOf(one.undisturbed, quantile))
+  const columns = {
+    p50: (what: Case) => of(what, ({ quiet }) => quiet.p50),
+    p99: (what: Case) => of(what, ({ quiet }) => quiet.p99),
+    calmP99: calm(0.99),
+    leftOut: (what: Case) =>
+      of(what, ({ quiet, undisturbed: kept }) => 100 * (1 - kept.length / quiet.requests)),
   }
-  const ratio = (what: Case) => {
-    const spread = pairedRatio(p99(what), p99('alone'))
-    if (spread === null) return '-'
-    return `${spread.median.toFixed(2)} (${spread.min.toFixed(2)}–${spread.max.toFixed(2)})`
-  }
-  const sum = (what: Case) => of(what, ({ quiet }) => quiet.errors).reduce((a, b) => a + b, 0)
-  const admitted = (what: Case) => of(what, ({ noisy }) => noisy.requests / noisy.seconds)
+  const text = (spread: Spread | null, digits: number) =>
+    spread === null
+      ? '-'
+      : `${spread.median.toFixed(digits)} (${spread.min.toFixed(digits)}–${spread.max.toFixed(digits)})`
+  const cell = (column: keyof typeof columns, what: Case, digits = 2) =>
+    text(spreadOf(columns[column](what)), digits)
+  const ratio = (column: 'p99' | 'calmP99', what: Case) =>
+    what === 'alone' ? '1' : text(pairedRatio(columns[column](what), columns[column]('alone')), 2)
+  const errors = (what: Case) => of(what, ({ quiet }) => quiet.errors).reduce((a, b) => a + b, 0)
+  const admitted = (what: Case) =>
+    what === 'alone'
+      ? '-'
+      : text(spreadOf(of(what, ({ noisy }) => noisy.requests / noisy.seconds)), 0)
   const row = (name: string, what: Case) =>
-    `| ${name} | ${text(
-      of(what, ({ quiet }) => quiet.p50),
-      2,
-    )} | ${text(p99(what), 2)} | ${what === 'alone' ? '1' : ratio(what)} | ${sum(what)} | ` +
-    `${what === 'alone' ? '-' : text(admitted(what), 0)} |\n`
+    `| ${[
+      ...[name, cell('p50', what), cell('calmP99', what), ratio('calmP99', what)],
+      ...[cell('leftOut', what, 1), cell('p99', what), ratio('p99', what)],
+      ...[errors(what), admitted(what)],
+    ].join(' | ')} |\n`
   return (
     `One core does ${Math.round(topPerS)} requests a second. ${QUIET_TENANTS} quiet tenants: ${quietPerS} a second together. ` +
     `Noisy one: limit ${limitPerS} a second, sends ${limitPerS * TIMES}.\n` +
     `${rounds} rounds of ${seconds} s each; ${pinning}. Median (min–max).\n\n` +
-    '| quiet tenants | p50 ms | p99 ms | p99, × alone | errors | noisy one admitted, a second |\n' +
-    '| --- | --- | --- | --- | --- | --- |\n' +
+    '| quiet tenants | p50 ms | p99 ms, undisturbed | × alone | disturbed, % | p99 ms, all | × alone | errors | noisy one admitted, a second |\n' +
+    '| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n' +
     row('alone', 'alone') +
     row('beside the noisy one, admission on', 'on') +
     row('beside the noisy one, admission off', 'off')

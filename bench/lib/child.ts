@@ -58,8 +58,21 @@ export async function startChild(
   }
 }
 
-/** Waits until `probe` says yes. @throws when the child ends first, or after 30 s, with its output */
+/**
+ * Waits until `probe` says yes. A child that is not ready in time is stopped, for nobody else knows of it.
+ *
+ * @throws when the child ends first, or after 30 s, with its output
+ */
 export async function waitUntilReady(child: Child, probe: () => Promise<boolean>): Promise<void> {
+  try {
+    await waitFor(child, probe)
+  } catch (error) {
+    await child.stop()
+    throw error
+  }
+}
+
+async function waitFor(child: Child, probe: () => Promise<boolean>): Promise<void> {
   const deadline = Date.now() + START_DEADLINE_MS
   while (!(await probe())) {
     if (hasEnded(child.process)) throw new Error(`ended at start: ${child.output()}`)

@@ -1,3 +1,5 @@
+import type { Sample } from '../lib/stalls.ts'
+
 /** What the load generator is asked to do; plain data, for it is another process. */
 export interface Job {
   readonly kind: 'closed' | 'open' | 'churn' | 'websocket' | 'idle'
@@ -10,6 +12,10 @@ export interface Job {
   readonly ratePerS: number
   /** Connections beside the measured ones that never become a request; for `open` alone. */
   readonly flood: number
+  /** A request that finds no connection free is not sent at all, and counted; for `open` alone. */
+  readonly drops?: boolean
+  /** Each request by itself in the result; for `open` alone. */
+  readonly keepsSamples?: boolean
   readonly traffic: Traffic
 }
 
@@ -40,6 +46,10 @@ export interface LoadResult {
   readonly p50: number
   readonly p99: number
   readonly max: number
+  /** Not sent, for no connection was free. */
+  readonly dropped: number
+  /** Empty unless the job asks for them. */
+  readonly samples: readonly Sample[]
 }
 
 /** What both sides must know: the same tokens are good everywhere. */

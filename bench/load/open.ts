@@ -17,7 +17,7 @@ const LAST_ANSWERS_DEADLINE_MS = 5_000
  * delayed and not by one alone (no coordinated omission).
  */
 export async function prepareOpen(job: Job, requests: Requests): Promise<Prepared> {
-  const tally = new Tally()
+  const tally = new Tally(job.keepsSamples)
   const idle: Connection[] = []
   /** Intended starts of requests that found no connection free. */
   const waiting: number[] = []
@@ -75,8 +75,9 @@ export async function prepareOpen(job: Job, requests: Requests): Promise<Prepare
         for (; sent < total && startedAt + sent * gapMs <= now; sent++) {
           const intended = startedAt + sent * gapMs
           const connection = idle.pop()
-          if (connection === undefined) waiting.push(intended)
-          else send(connection, intended)
+          if (connection !== undefined) send(connection, intended)
+          else if (job.drops) tally.drop()
+          else waiting.push(intended)
         }
         if (waiting.length > job.ratePerS * BACKLOG_S) {
           tally.error('overloaded: the backlog grew past its bound')
