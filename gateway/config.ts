@@ -106,6 +106,7 @@ const ENV = {
   FORWARDED_MAX: int(0, 1_000_000, 0),
   FAIR_QUEUE_MAX: int(0, 1_000_000, 1024),
   FAIR_QUEUE_WAIT_MS: int(1, 600_000, 2000),
+  REFUSALS_HELD_MAX: int(0, 1_000_000, 4096),
   IN_FLIGHT_MAX: int(1, 1_000_000, 10_000),
   OVERLOAD_LOOP_DELAY_MS: int(0, 60_000, 250),
   UPSTREAM_SSL_CA: parsed(text(), readPem).optional(),

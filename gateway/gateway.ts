@@ -263,7 +263,7 @@ export async function startGateway(
     replicas: () => fleet.ranked.length,
     metrics: metrics.registry,
   })
-  const { admission, gate } = admitted
+  const { admission, gate, tarpit } = admitted
   registryMetrics.show(metrics.registry, { watch, cache, keyring })
   const traces = traceOptions(config, {
     'service.name': 'doorman-gateway',
@@ -303,7 +303,7 @@ export async function startGateway(
   // Sockets and event streams cost next to nothing while silent, nor does who waits for its own client or
   // in line behind a hold: the caps on connections, and of the line, are for them.
   const others = () =>
-    inFlight - 1 - sockets.count - identifier.awaiting - holds.waiting - gate.waiting
+    inFlight - 1 - sockets.count - identifier.awaiting - holds.waiting - gate.waiting - tarpit.size
   const contexts = new ContextHolder(minter, keyring, config.TENANT_CACHE_ENTRIES, tenant =>
     poolMaxPerReplica(tenant, config.TENANT_SPREAD),
   )
@@ -327,6 +327,7 @@ export async function startGateway(
     logins,
     admission,
     gate,
+    tarpit,
     contexts,
     holds,
     isRevoked: exchange => revocations.isRevoked(exchange),

@@ -4,6 +4,7 @@ import type { Sampler } from '../registry/lib/trace/sampler.ts'
 import type { Tenant, TenantKey } from '../registry/tenant.ts'
 import type { Admission } from './admission/admission.ts'
 import type { Gate } from './admission/gate.ts'
+import type { Tarpit } from './admission/tarpit.ts'
 import { admitHead, isAboutServer } from './admit-head.ts'
 import {
   type AnswerOptions,
@@ -40,6 +41,7 @@ export interface Pipeline {
   readonly schemaMin: string | null
   readonly admission: Admission
   readonly gate: Gate
+  readonly tarpit: Tarpit
   readonly contexts: ContextHolder
   readonly holds: Holds
   /** For a request that has waited since it was identified. */
@@ -66,6 +68,7 @@ export function makeHandle(parts: Pipeline): (exchange: Exchange) => void {
     onEnd: (ended, error) => finish(ended, error, pipeline),
     onReleased: (exchange, error) => void goOn(exchange, error, pipeline),
     onGone: exchange => finish(exchange, null, pipeline),
+    onKept: (exchange, error) => refuse(exchange, error, pipeline),
   }
   return exchange => handle(exchange, pipeline)
 }
@@ -75,6 +78,7 @@ interface Running extends Pipeline {
   readonly onEnd: Finish
   readonly onReleased: (exchange: Exchange, error: Fault | null) => void
   readonly onGone: (exchange: Exchange) => void
+  readonly onKept: (exchange: Exchange, error: Fault | null) => void
 }
 
 function handle(exchange: Exchange, pipeline: Running): void {
@@ -200,7 +204,7 @@ async function goOn(exchange: Exchange, error: Fault | null, pipeline: Running):
   }
 }
 
-function finish(exchange: Exchange, error: unknown, pipeline: Pipeline): void {
+function finish(exchange: Exchange, error: unknown, pipeline: Running): void {
   if (error !== null) return fail(exchange, error, pipeline)
   if (exchange.loginPass !== null) pipeline.logins.leave(exchange)
   pipeline.admission.leave(exchange)
@@ -210,13 +214,15 @@ function finish(exchange: Exchange, error: unknown, pipeline: Pipeline): void {
   pipeline.onFinished(exchange)
 }
 
-function fail(exchange: Exchange, error: unknown, pipeline: Pipeline): void {
+function fail(exchange: Exchange, error: unknown, pipeline: Running): void {
+  const flood = pipeline.admission.floodOf(exchange, error)
+  if (flood !== null && pipeline.tarpit.hold(exchange, flood, pipeline.onKept)) return
   const pause = pipeline.logins.pauseBefore(exchange, error)
   if (pause === null) return refuse(exchange, error, pipeline)
   void pause.then(() => refuse(exchange, error, pipeline))
 }
 
-function refuse(exchange: Exchange, error: unknown, pipeline: Pipeline): void {
+function refuse(exchange: Exchange, error: unknown, pipeline: Running): void {
   answerFault(exchange, error, pipeline.answer)
   finish(exchange, null, pipeline)
 }

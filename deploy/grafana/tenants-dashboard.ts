@@ -149,6 +149,15 @@ export const TENANTS_DASHBOARD: Dashboard = {
           },
         },
         {
+          title: 'Refusals kept for a while',
+          help: 'Of tenants that flood. full: they were given at once, for REFUSALS_HELD_MAX waited already.',
+          unit: 'short',
+          queries: {
+            waiting: 'sum(doorman_tarpit_waiting)',
+            '{{end}} in 5 min': 'sum by (end) (increase(doorman_tarpit_total[5m]))',
+          },
+        },
+        {
           title: 'Parts of the limits',
           help: 'What each process uses of all limits (the sum is 1), and the number of limits that it uses another part of.',
           unit: 'short',

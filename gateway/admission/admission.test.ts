@@ -237,6 +237,51 @@ t.test('limits of tenants, by plans and by their own', async t => {
     await until(async () => (await get(hard)).status === 200, 2000)
   })
 
+  t.test('who floods waits for its refusals, and nobody else does', async t => {
+    const flood = await tenantWith('flooding', { requests_per_s: 0.1, burst: 1 })
+    const calm = await tenantWith('calm', { requests_per_s: 0.1, burst: 1 })
+    const held = () => metric('doorman_tarpit_total{end="held"}')
+    const waiting = () => metric('doorman_tarpit_waiting')
+    const before = await held()
+    t.equal((await get(calm)).status, 200)
+    for (let i = 0; i < 20; i++) await get(calm)
+    t.equal(await held(), before, 'a few refusals are given at once')
+    await until(async () => {
+      const answers = await Promise.all(Array.from({ length: 150 }, () => get(flood)))
+      t.ok(answers.filter(({ status }) => status === 429).length >= 149)
+      for (const answer of answers) {
+        if (answer.status !== 429) continue
+        t.ok(Number(answer.headers.get('retry-after')) > 0)
+        t.equal(await codeOf(answer), 'TENANT_RATE_LIMITED')
+      }
+      return (await held()) > before
+    })
+    const flooded = await held()
+    t.equal((await get(calm)).status, 429)
+    t.equal(await held(), flooded, 'another tenant’s is given at once')
+    t.equal(await waiting(), 0)
+  })
+
+  t.test('who leaves while its refusal waits is let go', async t => {
+    const tenant = await tenantWith('leaving', { requests_per_s: 0.1, burst: 1 })
+    const request = `GET /api/projects HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${world.token(tenant)}\r\n\r\n`
+    const { hostname, port } = new URL(gateway.url)
+    const before = await metric('doorman_tarpit_total{end="held"}')
+    await until(async () => {
+      const sockets = Array.from({ length: 120 }, () => {
+        const socket = connect(Number(port), hostname).on('error', () => {})
+        socket.write(request)
+        return socket
+      })
+      await until(async () => (await metric('doorman_tarpit_waiting')) > 0, 200).catch(() => {})
+      for (const socket of sockets) socket.destroy()
+      return (await metric('doorman_tarpit_total{end="held"}')) > before
+    })
+    await until(async () => (await metric('doorman_requests_in_flight')) === 0)
+    t.equal(await metric('doorman_tarpit_waiting'), 0)
+    t.equal((await get(await world.createTenant('after'))).status, 200)
+  })
+
   t.test('strangers cannot use up a tenant’s limits, nor learn by them that it exists', async t => {
     const tenant = await tenantWith('private', { requests_per_s: 0.01, burst: 1, in_flight: 1 })
     upstream.respond = (req, res) => void req.resume().on('end', () => res.writeHead(401).end())

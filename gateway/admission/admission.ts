@@ -1,5 +1,5 @@
 import { SHARE_KINDS, type ShareKind } from '../../registry/admission-shares.ts'
-import type { ErrorCode, Fault } from '../../registry/lib/errors.ts'
+import { type ErrorCode, Fault } from '../../registry/lib/errors.ts'
 import { effectiveLimits, type LimitLayer, type Limits } from '../../registry/limits.ts'
 import type { Plan } from '../../registry/plans.ts'
 import type { Tenant, TenantId } from '../../registry/tenant.ts'
@@ -210,6 +210,16 @@ export class Admission {
       state += comma + quotas.state(slot)
     }
     headers.push('ratelimit-policy', policy, 'ratelimit', state)
+  }
+
+  /**
+   * Counts a refusal by a limit. The fault, where the tenant is refused so often that the answer may wait; null: it is to
+   * be given now, or is none of ours.
+   */
+  floodOf(exchange: Exchange, error: unknown): Fault | null {
+    if (!(error instanceof Fault) || !LIMIT_CODES.has(error.code)) return null
+    const slot = exchange.tenant === null ? undefined : this.#slots.get(exchange.tenant.id)
+    return slot?.isFlooding(this.#now()) ? error : null
   }
 
   /** True where a refusal of the exchange's tenant was logged just now: under a flood a line costs more than the refusal. */

@@ -14,6 +14,7 @@ import { Gate } from './gate.ts'
 import { PlanBook } from './plan-book.ts'
 import { Quotas, readMonthlyUsage } from './quota.ts'
 import { Shares } from './shares.ts'
+import { Tarpit } from './tarpit.ts'
 
 export interface OpenAdmissionOptions {
   readonly config: GatewayConfig
@@ -29,6 +30,7 @@ export interface OpenAdmissionOptions {
 export interface OpenAdmission {
   readonly admission: Admission
   readonly gate: Gate
+  readonly tarpit: Tarpit
   /** What forwarding needs of both. */
   readonly forwarding: Pick<Admission, 'addFields' | 'openStream'>
   readonly plans: PlanBook
@@ -81,12 +83,15 @@ export function openAdmission(options: OpenAdmissionOptions): OpenAdmission {
     waitMs: config.FAIR_QUEUE_WAIT_MS,
     wheel,
   })
+  const tarpit = new Tarpit(config.REFUSALS_HELD_MAX)
   showGate(metrics, gate)
+  showTarpit(metrics, tarpit)
   showAdmission(metrics, admission, quotas)
   showShares(metrics, shares)
   return {
     admission,
     gate,
+    tarpit,
     forwarding: {
       addFields: (headers, exchange) => admission.addFields(headers, exchange),
       openStream(exchange) {
@@ -111,6 +116,7 @@ export function openAdmission(options: OpenAdmissionOptions): OpenAdmission {
       plans.close()
       quotas.close()
       gate.close()
+      tarpit.close()
       admission.close()
     },
   }
@@ -179,6 +185,25 @@ function showShares(registry: Registry, shares: Shares): void {
     'Exchanges of parts through the Registry, by outcome. failed grows: the Registry cannot be asked, and the parts stay as they are.',
     'outcome',
     () => shares.turns,
+  )
+}
+
+function showTarpit(registry: Registry, tarpit: Tarpit): void {
+  const registers = [registry]
+  new Gauge({
+    name: 'doorman_tarpit_waiting',
+    help: 'Refusals of flooding tenants whose answer is kept for a fraction of a second. Above 0 for long: somebody ignores Retry-After; the access log says whose tokens.',
+    registers,
+    collect() {
+      this.set(tarpit.size)
+    },
+  })
+  showCounts(
+    registry,
+    'doorman_tarpit_total',
+    'Refusals of tenants that are refused more than 100 times a second: held ones were answered later, those that found it full at once. full: raise REFUSALS_HELD_MAX, or lower CLIENT_CONNECTIONS_PER_ADDRESS_MAX.',
+    'end',
+    () => tarpit.counts,
   )
 }
 

@@ -3,11 +3,13 @@ import { Fault } from '../../registry/lib/errors.ts'
 import type { Limits } from '../../registry/limits.ts'
 import type { Tenant, TenantId } from '../../registry/tenant.ts'
 import { Asked } from './asked.ts'
-import { type Bucket, makeBucket, secondsToToken, settle } from './bucket.ts'
+import { type Bucket, makeBucket, secondsToToken, settle, takeToken } from './bucket.ts'
 import { type Part, wholePart } from './share.ts'
 
 /** From a refusal until the part by demand is there, see shares.ts. */
 const PART_GROWS_S = 2
+/** Refusals of one tenant in a second, and in one go, that are answered at once. */
+const PROMPT_PER_S = 100
 
 /** What one tenant uses of this process, and what of its limits is this process's part. */
 export class Slot {
@@ -39,6 +41,8 @@ export class Slot {
   used = 0
   /** The refusal of this second by the month's quota. */
   quotaFault: Fault | null = null
+  /** Refusals that are still answered at once; null: none was asked for yet. */
+  #prompt: Bucket | null = null
   #rateFault: Fault | null = null
   #inFlightFault: Fault | null = null
   #socketsFault: Fault | null = null
@@ -95,6 +99,12 @@ export class Slot {
     return (
       this.perMs === 0 || settle(this.bucket, this.capacity, this.perMs, nowMs) >= this.capacity
     )
+  }
+
+  /** Counts a refusal. True: there were so many lately that its answer may wait. */
+  isFlooding(nowMs: number): boolean {
+    this.#prompt ??= makeBucket(PROMPT_PER_S, nowMs)
+    return !takeToken(this.#prompt, PROMPT_PER_S, PROMPT_PER_S / 1000, nowMs)
   }
 
   faultOf(kind: ShareKind): Fault {
