@@ -8,6 +8,7 @@ import { showProcess } from '../registry/lib/process-metrics.ts'
 import { Child, type StopOrder } from './cluster-child.ts'
 import { ClusterFigures } from './cluster-figures.ts'
 import { RestartPace } from './cluster-pace.ts'
+import { EXIT_USAGE_LOST } from './exit-codes.ts'
 import { makeTicketKeys } from './tls/tls-keys.ts'
 
 export interface PrimaryOptions {
@@ -57,6 +58,7 @@ export class Primary {
   #rolling: Promise<void> | null = null
   #isRollAsked = false
   #isStopping = false
+  #isUsageLost = false
   #hasBeenReady = false
   /** Made anew for each roll, so that a recorded session is not readable for ever by who gets at them. */
   #ticketKeys = makeTicketKeys()
@@ -133,8 +135,12 @@ export class Primary {
     return this.#rolling
   }
 
-  /** Not ready first; then all workers drain, and are gone when this resolves. */
-  async stop(): Promise<void> {
+  /**
+   * Not ready first; then all workers drain, and are gone when this resolves.
+   *
+   * @returns false: one of them has lost usage, see `EXIT_USAGE_LOST`
+   */
+  async stop(): Promise<boolean> {
     this.#isStopping = true
     if (this.#refill !== null) clearTimeout(this.#refill)
     const { drainTimeoutMs, drainNoticeMs } = this.#options
@@ -146,6 +152,7 @@ export class Primary {
     for (const child of this.#children) child.stop(order)
     await Promise.all([...this.#children].map(({ gone }) => gone))
     if (this.#beat !== null) clearInterval(this.#beat)
+    return !this.#isUsageLost
   }
 
   /** Last resort at this process's own end. */
@@ -235,6 +242,7 @@ export class Primary {
     this.#children.delete(child)
     this.#figures.retire(child.figures)
     const fields = { worker: child.id, worker_pid: child.pid, end: child.end }
+    if (this.#isStopping && child.end === EXIT_USAGE_LOST) this.#isUsageLost = true
     if (child.isDismissed || this.#isStopping) return log.info(fields, 'worker stopped')
     this.#ends.inc({ reason: child.isHung ? 'hung' : 'ended' })
     log.error({ ...fields, reason: child.fatal ?? undefined }, 'worker ended')

@@ -3,6 +3,7 @@ import { exitOnDefect } from '../registry/lib/lifecycle.ts'
 import type { Log } from '../registry/lib/log.ts'
 import type { ToPrimary, ToWorker } from './cluster-messages.ts'
 import type { GatewayConfig } from './config.ts'
+import { EXIT_USAGE_LOST } from './exit-codes.ts'
 import { type DrainPauses, type Gateway, startGateway } from './gateway.ts'
 
 /**
@@ -34,11 +35,12 @@ export async function runWorker(worker: Worker, config: GatewayConfig, log: Log)
     }, drainMs + 1000).unref()
     void tell({ type: 'draining' })
     // One that does not listen yet has nothing to lose.
+    let isUsageKept = true
     if (gateway !== null) {
-      await gateway.stop(drainMs, pauses)
+      isUsageKept = await gateway.stop(drainMs, pauses)
       await tell({ type: 'figures', figures: await gateway.metrics.getMetricsAsJSON() })
     }
-    process.exit(0)
+    process.exit(isUsageKept ? 0 : EXIT_USAGE_LOST)
   }
   const stopOrExit = (drainMs: number, pauses: DrainPauses = { idleGraceMs: IDLE_GRACE_MS }) => {
     stop(drainMs, pauses).catch(error => {

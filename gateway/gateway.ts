@@ -8,6 +8,7 @@ import { makeContextMinter } from '../registry/context.ts'
 import { Keyring } from '../registry/envelope.ts'
 import { checkMasterKey, KeyCheckError } from '../registry/key-check.ts'
 import { readCa } from '../registry/lib/ca.ts'
+import { withDeadline } from '../registry/lib/deadline.ts'
 import { Fault } from '../registry/lib/errors.ts'
 import type { Log } from '../registry/lib/log.ts'
 import { SpanExporter } from '../registry/lib/trace/exporter.ts'
@@ -64,8 +65,13 @@ export interface Gateway {
   readonly whyNotReady: () => string | null
   /** Looks at the files of TLS now; does nothing where there are none. */
   reloadCertificates(): Promise<void>
-  /** Not ready, then no new connection; requests in flight have `drainMs` to end. */
-  stop(drainMs: number, pauses?: DrainPauses): Promise<void>
+  /**
+   * Not ready, then no new connection; requests in flight have `drainMs` to end. Resolves within a second after them, whatever
+   * hangs.
+   *
+   * @returns false: usage was lost, see `Metering.close`
+   */
+  stop(drainMs: number, pauses?: DrainPauses): Promise<boolean>
 }
 
 /** Parts of the drain's time, in milliseconds; 0 where absent. */
@@ -97,6 +103,12 @@ const LOGIN_BODY_DEADLINE_MS = 10_000
 const DRAIN_POLL_MS = 20
 /** For the last of the usage, where the drain took all its time. */
 const METERING_CLOSE_MS = 500
+/**
+ * To leave the Registry and close connections, where the drain took all its time, and where it did not: a Registry that hangs would take
+ * some seconds, of which the grace after the drain has one.
+ */
+const LEAVE_MS = 250
+const LEAVE_MS_MAX = 3000
 /** For the last spans, where the drain took all its time, and where it did not. */
 const SPANS_CLOSE_MS = 200
 const SPANS_CLOSE_MS_MAX = 2000
@@ -474,18 +486,26 @@ export async function startGateway(
       overload.stop()
       await running.stop()
       held.close()
-      await metering.close(Math.max(METERING_CLOSE_MS, leftMs()))
-      await spans?.close(Math.max(SPANS_CLOSE_MS, Math.min(SPANS_CLOSE_MS_MAX, leftMs())))
-      admitted.close()
-      await membership.leave()
-      await Promise.all([
-        watch.stop(),
-        live.close(),
-        client.close(),
-        ownClient.close(),
-        revocations.close(),
+      const lastMs = Math.max(METERING_CLOSE_MS, leftMs())
+      const late = () => new Error('not done in time')
+      const [isUsageKept] = await Promise.all([
+        metering.close(lastMs),
+        withDeadline(revocations.close(), lastMs, late).catch(() =>
+          log.error({ revocations: revocations.unwritten }, 'revocations were not written'),
+        ),
+        spans?.close(Math.max(SPANS_CLOSE_MS, Math.min(SPANS_CLOSE_MS_MAX, leftMs()))),
       ])
-      await store.close()
+      admitted.close()
+      const leave = async () => {
+        await membership.leave()
+        await Promise.all([watch.stop(), live.close(), client.close(), ownClient.close()])
+        await store.close()
+      }
+      const leaveMs = Math.max(LEAVE_MS, Math.min(LEAVE_MS_MAX, leftMs()))
+      await withDeadline(leave(), leaveMs, late).catch(error =>
+        log.warn({ err: error }, 'connections are left as they are'),
+      )
+      return isUsageKept
     },
   }
 }

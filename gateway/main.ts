@@ -8,6 +8,7 @@ import { openAdmin } from './admin.ts'
 import { Primary } from './cluster-primary.ts'
 import { giveUp, IDLE_GRACE_MS, runWorker } from './cluster-worker.ts'
 import { type GatewayConfig, readGatewayConfig } from './config.ts'
+import { EXIT_USAGE_LOST } from './exit-codes.ts'
 import { startGateway } from './gateway.ts'
 import { startInternal } from './internal.ts'
 
@@ -58,11 +59,12 @@ async function runAlone(config: GatewayConfig, log: Log): Promise<void> {
   // The supervisor's deadline is a second later: what is left to do after the drain fits into it.
   onTermination(log, config.DRAIN_TIMEOUT_MS, async () => {
     admin.drain()
-    await gateway.stop(Math.max(0, config.DRAIN_TIMEOUT_MS - 1000), {
+    const isUsageKept = await gateway.stop(Math.max(0, config.DRAIN_TIMEOUT_MS - 1000), {
       noticeMs: config.DRAIN_NOTICE_MS,
       idleGraceMs: IDLE_GRACE_MS,
     })
     await internal.close()
+    return isUsageKept ? 0 : EXIT_USAGE_LOST
   })
 }
 
@@ -81,8 +83,9 @@ async function runPrimary(config: GatewayConfig, log: Log): Promise<void> {
   onTermination(log, config.DRAIN_TIMEOUT_MS, async () => {
     isStopping = true
     admin.drain()
-    await primary.stop()
+    const isUsageKept = await primary.stop()
     await internal.close()
+    return isUsageKept ? 0 : EXIT_USAGE_LOST
   })
   // After a crash of this process the workers drain by themselves.
   process.on('exit', code => {

@@ -11,11 +11,12 @@ export function isStatementError(error: unknown): boolean {
 export function registryFault(error: unknown): Fault {
   if (error instanceof Fault) return error
   const { message, code } = error as { message?: string; code?: string }
+  const cause = Object.assign(new Error(message), { code })
   if (code === '23505') {
     const { constraint } = error as { constraint?: string }
     if (constraint === 'tenants_bucket_prefix_unique') return conflict(String(message))
     const what = constraint === 'tenants_token_issuer_unique' ? 'issuer' : 'key'
-    return conflict(`a tenant with this ${what} exists already`)
+    return conflict(`a tenant with this ${what} exists already`, cause)
   }
   if ((error as { constraint?: string }).constraint === 'tenants_plan_known') {
     // A plan that goes (restrict_violation), or a tenant that takes one.
@@ -29,9 +30,8 @@ export function registryFault(error: unknown): Fault {
   }
   if (code?.startsWith('23') || code?.startsWith('22')) {
     const reason = String(message)
-    return new Fault('VALIDATION_FAILED', reason, { publicMessage: reason })
+    return new Fault('VALIDATION_FAILED', reason, { publicMessage: reason, cause })
   }
-  const cause = Object.assign(new Error(message), { code })
   const reason =
     code === '42P01' || code === '42703'
       ? 'the Registry has an older schema: run npm run db:registry-migrate'
@@ -39,6 +39,6 @@ export function registryFault(error: unknown): Fault {
   return new Fault('REGISTRY_UNAVAILABLE', reason, { cause })
 }
 
-export function conflict(reason: string): Fault {
-  return new Fault('CONFLICT', reason, { publicMessage: reason })
+export function conflict(reason: string, cause?: Error): Fault {
+  return new Fault('CONFLICT', reason, { publicMessage: reason, cause })
 }

@@ -55,7 +55,78 @@ const COUNT_PEOPLE = 'SELECT usage_count_people($1) AS days'
 /** Longer than a batch may take to come in, see `usage_apply`. */
 const PRUNE = "DELETE FROM usage_instances WHERE applied_at < now() - interval '60 days'"
 
-/** @throws Fault REGISTRY_UNAVAILABLE: it may be in or not; VALIDATION_FAILED: it never will be */
+/** See migrations/registry/0023_usage_parts.sql. */
+const APPLY_PART = `SELECT usage_apply_part($1, $2, to_timestamp($3::double precision / 1000), $4, $5, $6, $7, $8, $9, $10, $11)
+  AS outcome`
+/** Of a batch that is too old; once, however often it is said. */
+const KEEP_LATE = `
+  INSERT INTO usage_refused (instance, sequence, part, code, reason, batch)
+  VALUES ($1, $2, 0, 'late', $3, $4) ON CONFLICT DO NOTHING`
+
+/** What may go into the Registry at one time, see `divideUsage`. */
+export type UsageParts = Pick<UsageBatch, 'days' | 'users' | 'sketches' | 'counters'>
+
+/** One part of a batch that was divided. */
+export interface UsagePart {
+  readonly instance: string
+  readonly sequence: number
+  readonly sealedAtMs: number
+  /** From 1. */
+  readonly part: number
+  readonly of: number
+  /** How it was divided, see `divideUsage`. */
+  readonly digest: string
+  /** All that a process had counted when it ended: what that process itself says of it is void. */
+  readonly takesRest: boolean
+  /** It begins with what that batch left out; null: with nothing of another. */
+  readonly restOf: number | null
+  readonly parts: UsageParts
+  /** Present: it is not to be counted, but to be kept in usage_refused. */
+  readonly refused?: { readonly code: string; readonly reason: string }
+}
+
+/** `void`: another batch has all of it. An object: it was begun by another division, of that digest. */
+export type PartApplied = Applied | 'void' | { readonly digest: string }
+
+/**
+ * Part by part in order; each counts once, whoever brings it.
+ *
+ * @throws Fault as `applyUsage`
+ */
+export async function applyUsagePart(
+  store: Pick<RegistryStore, 'query'>,
+  {
+    instance,
+    sequence,
+    sealedAtMs,
+    part,
+    of,
+    digest,
+    takesRest,
+    restOf,
+    parts,
+    refused,
+  }: UsagePart,
+): Promise<PartApplied> {
+  const [row] = await store.query(APPLY_PART, [
+    ...[instance, sequence, sealedAtMs, part, of, digest, takesRest, restOf],
+    ...[JSON.stringify(parts), refused?.code ?? null, refused?.reason ?? null],
+  ])
+  const outcome = String(row?.outcome)
+  if (outcome.startsWith('other ')) return { digest: outcome.slice('other '.length) }
+  return outcome as Applied | 'void'
+}
+
+/** Puts a batch aside that is too old to be counted: somebody has to look. @throws Fault */
+export async function keepLateUsage(
+  store: Pick<RegistryStore, 'query'>,
+  { instance, sequence, sealedAtMs, ...parts }: UsageBatch,
+): Promise<void> {
+  const reason = `it is of ${new Date(sealedAtMs).toISOString()}`
+  await store.query(KEEP_LATE, [instance, sequence, reason, JSON.stringify(parts)])
+}
+
+/** @throws Fault, see `refusalOf` in registry/usage-refusal.ts for what to do with it */
 export async function applyUsage(
   store: Pick<RegistryStore, 'query'>,
   { instance, sequence, sealedAtMs, ...parts }: UsageBatch,

@@ -1,12 +1,12 @@
-import { open, readdir, readFile, rename, unlink } from 'node:fs/promises'
+import { open, readdir, readFile, rename, stat, unlink } from 'node:fs/promises'
 import { hostname } from 'node:os'
-import { join } from 'node:path'
-import { Fault } from '../../registry/lib/errors.ts'
+import { basename, join } from 'node:path'
 import type { Log } from '../../registry/lib/log.ts'
 import type { RegistryStore } from '../../registry/store.ts'
-import { applyUsage } from '../../registry/usage-batch.ts'
+import { refusalOf } from '../../registry/usage-refusal.ts'
+import { bringIn } from './bring-in.ts'
 import { JOURNAL_SUFFIX, pidSpace } from './journal.ts'
-import { type JournalFile, readJournal } from './journal-file.ts'
+import { type JournalFile, readJournal, readLongJournal } from './journal-file.ts'
 
 export interface AdoptOptions {
   readonly dir: string
@@ -14,12 +14,21 @@ export interface AdoptOptions {
   readonly instance: string
   readonly store: Pick<RegistryStore, 'query'>
   readonly log: Log
+  /**
+   * Files that seemed quiet at earlier looks. Where it is given a file is brought in only once it has not been touched for a while by the
+   * monotonic clock too: by the wall clock alone all are quiet as soon as that jumps.
+   */
+  readonly quiet?: Map<string, { readonly mtimeMs: number; readonly sinceMs: number }>
 }
 
 /** A file is touched every METERING_FLUSH_MS while its process lives; one as old as this was left behind. */
 const QUIET_MS = 300_000
 /** The same where its process had our own id, on our own host: a container that was started again. */
 const QUIET_SAME_PID_MS = 60_000
+/** To write a file anew takes a moment. */
+const STALE_MS = 3_600_000
+/** A process that lives touches its file within METERING_FLUSH_MS, a minute at most. */
+const QUIET_SEEN_MS = 90_000
 /** A head is much shorter, whatever its host is called. */
 const HEAD_BYTES_MAX = 2048
 /** Larger is no journal of ours, see `UsageJournal`. */
@@ -27,21 +36,28 @@ const JOURNAL_BYTES_MAX = 256 * 1024 * 1024
 
 /**
  * Brings in what processes that were killed had counted. Each file is the batch of its process and number, so
- * that it counts once though the process had sent it, or several find it at one time.
+ * that it counts once though the process had sent it, or several find it at one time. It comes in in parts, each by a statement
+ * that ends in time however large the file is; killed in between, whoever looks next goes on where this one was.
  *
  * @returns how many files were brought in
  * @throws Fault REGISTRY_UNAVAILABLE: what is left is there for the next time
  */
 export async function adoptJournals(options: AdoptOptions): Promise<number> {
-  const { dir, instance, log } = options
-  const names = (await readdir(dir)).filter(name => name.endsWith(JOURNAL_SUFFIX))
+  const { dir, instance, log, quiet } = options
+  const all = await readdir(dir)
+  for (const path of quiet?.keys() ?? []) if (!all.includes(basename(path))) quiet?.delete(path)
+  await removeStale(dir, all)
+  const names = all.filter(name => name.endsWith(JOURNAL_SUFFIX))
   const left = names.map(readName).filter(file => file !== null && file.instance !== instance)
   // In order: the Registry takes no number that is below the last one.
   const files = left as NonNullable<(typeof left)[number]>[]
   files.sort((a, b) => a.sequence - b.sequence)
   let adopted = 0
-  for (const { name, sequence } of files) {
-    const found = await readAbandoned(join(dir, name))
+  /** Processes of which a file has to wait, and so all after it. */
+  const waiting = new Map<string, unknown>()
+  for (const { name, instance: of, sequence } of files) {
+    if (waiting.has(of)) continue
+    const found = await readAbandoned(join(dir, name), quiet)
     if (found === 'gone' || found === 'alive') continue
     if (found === null || found.head.sequence !== sequence) {
       log.error({ file: name }, 'not a journal, put aside')
@@ -53,45 +69,45 @@ export async function adoptJournals(options: AdoptOptions): Promise<number> {
       continue
     }
     if (!found.head.isFinal) await removeRest(dir, found)
-    if (await bringIn(options, name, found)) adopted++
+    try {
+      const outcome = await bringIn(options, name, found)
+      if (outcome === 'aside') await putAside(join(dir, name))
+      else await unlink(join(dir, name)).catch(() => {})
+      if (outcome === 'applied') adopted++
+    } catch (error) {
+      // One that cannot come in now holds up those of its own process, and no others.
+      if (refusalOf(error).why === 'unreachable') throw error
+      waiting.set(of, error)
+    }
   }
+  for (const error of waiting.values()) throw error
   return adopted
 }
 
-async function bringIn(
-  { dir, store, log }: AdoptOptions,
-  name: string,
-  { head, parts, damaged }: JournalFile,
-): Promise<boolean> {
-  const { instance, sequence, openedAtMs } = head
-  try {
-    const outcome = await applyUsage(store, {
-      instance,
-      sequence,
-      sealedAtMs: openedAtMs,
-      ...parts,
-    })
-    log.info({ file: name, outcome, damaged }, 'usage of a process that ended was brought in')
-    if (outcome === 'late') await putAside(join(dir, name))
-    else await unlink(join(dir, name)).catch(() => {})
-    return outcome === 'applied'
-  } catch (error) {
-    if (!(error instanceof Fault) || error.code !== 'VALIDATION_FAILED') throw error
-    log.error({ file: name, reason: error.reason }, 'the Registry refused usage, put aside')
-    await putAside(join(dir, name))
-    return false
+/** What a process left that was killed while it wrote a file anew. */
+async function removeStale(dir: string, names: readonly string[]): Promise<void> {
+  for (const name of names) {
+    if (!/^\.[0-9a-f-]{36}$/.test(name)) continue
+    const about = await stat(join(dir, name)).catch(() => null)
+    if (about === null || Date.now() - about.mtimeMs < STALE_MS) continue
+    await unlink(join(dir, name)).catch(() => {})
   }
 }
 
-async function readAbandoned(path: string): Promise<JournalFile | null | 'gone' | 'alive'> {
+async function readAbandoned(
+  path: string,
+  quiet: AdoptOptions['quiet'],
+): Promise<JournalFile | null | 'gone' | 'alive'> {
   try {
     const { first, mtimeMs, size } = await readStart(path)
     if (size > JOURNAL_BYTES_MAX) return null
     const quietMs = Date.now() - mtimeMs
     // Its head may be on its way.
     if (first === null) return quietMs > QUIET_MS ? null : 'alive'
-    if (isAlive(first.head, quietMs)) return 'alive'
-    return readJournal(await readFile(path, 'utf8'))
+    const state = stateOf(first.head, quietMs)
+    if (state === 'alive') return 'alive'
+    if (state === 'quiet' && !hasStayed(path, mtimeMs, quiet)) return 'alive'
+    return await readLongJournal(await readFile(path, 'utf8'))
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 'gone'
     throw error
@@ -115,18 +131,35 @@ async function readStart(path: string) {
   }
 }
 
-/** A process that lives must not be overtaken: what it adds afterwards would be of a number that is in. */
-function isAlive({ host, pid, pidSpace: space }: JournalFile['head'], quietMs: number): boolean {
-  if (host !== hostname()) return quietMs < QUIET_MS
-  if (pid === process.pid) return quietMs < QUIET_SAME_PID_MS
-  if (space !== pidSpace()) return quietMs < QUIET_MS
+/**
+ * A process that lives must not be overtaken: what it adds afterwards would be of a number that is in. `gone` is certain, `quiet` is
+ * what its file looks like.
+ */
+function stateOf(
+  { host, pid, pidSpace: space }: JournalFile['head'],
+  quietMs: number,
+): 'alive' | 'quiet' | 'gone' {
+  const judge = (enoughMs: number) => (quietMs < enoughMs ? 'alive' : 'quiet')
+  if (host !== hostname()) return judge(QUIET_MS)
+  if (pid === process.pid) return judge(QUIET_SAME_PID_MS)
+  if (space !== pidSpace()) return judge(QUIET_MS)
   try {
     process.kill(pid, 0)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return 'gone'
   }
   // Another one may have got its number meanwhile.
-  return quietMs < QUIET_MS
+  return judge(QUIET_MS)
+}
+
+/** True where nobody has touched it since an earlier look that is long enough ago. */
+function hasStayed(path: string, mtimeMs: number, quiet: AdoptOptions['quiet']): boolean {
+  if (quiet === undefined) return true
+  const seen = quiet.get(path)
+  const nowMs = performance.now()
+  if (seen?.mtimeMs === mtimeMs) return nowMs - seen.sinceMs >= QUIET_SEEN_MS
+  quiet.set(path, { mtimeMs, sinceMs: nowMs })
+  return false
 }
 
 /** True where the file before holds all that this one began with, and was never sent. */

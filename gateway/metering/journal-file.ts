@@ -1,10 +1,11 @@
+import { setImmediate as breathe } from 'node:timers/promises'
 import { crc32 } from 'node:zlib'
 import {
   USAGE_COLUMNS,
-  type UsageBatch,
   type UsageColumn,
   type UsageCounter,
   type UsageDayCounts,
+  type UsageParts,
 } from '../../registry/usage-batch.ts'
 
 /**
@@ -33,8 +34,6 @@ export interface JournalHead {
   /** True: it holds its batch and nothing that the next file holds too. */
   readonly isFinal: boolean
 }
-
-export type UsageParts = Pick<UsageBatch, 'days' | 'users' | 'sketches' | 'counters'>
 
 const CHECKSUM_CHARS = 8
 
@@ -80,21 +79,48 @@ export interface JournalFile {
   readonly damaged: number
 }
 
+/** Lines that are read before others of this process have their turn. */
+const LINES_AT_ONCE = 2000
+
 /** What a file holds; null: not even its head can be read. */
 export function readJournal(text: string): JournalFile | null {
-  const [first = '', ...lines] = text.split('\n')
-  // What follows the last line end was cut short, whatever it says.
-  const torn = lines.pop() ?? ''
-  const head = readHead(payloadOf(first))
+  const reading = linesOf(text)
+  for (;;) {
+    const { done, value } = reading.next()
+    if (done) return value
+  }
+}
+
+/** The same of a file that may be long: whoever reads it serves requests too. */
+export async function readLongJournal(text: string): Promise<JournalFile | null> {
+  const reading = linesOf(text)
+  for (;;) {
+    const { done, value } = reading.next()
+    if (done) return value
+    await breathe()
+  }
+}
+
+/** Yields now and then. */
+function* linesOf(text: string): Generator<void, JournalFile | null> {
+  let end = text.indexOf('\n')
+  const head = end === -1 ? null : readHead(payloadOf(text.slice(0, end)))
   if (head === null) return null
   const reader = new Reader()
-  let damaged = torn === '' ? 0 : 1
-  for (const line of lines) {
-    if (line === '') continue
-    const payload = payloadOf(line)
+  let damaged = 0
+  for (let count = 1; ; count++) {
+    const start = end + 1
+    end = text.indexOf('\n', start)
+    // What follows the last line end was cut short, whatever it says.
+    if (end === -1) {
+      if (start < text.length) damaged++
+      return { head, parts: reader.parts(), damaged }
+    }
+    if (end === start) continue
+    const payload = payloadOf(text.slice(start, end))
     if (payload === null || !reader.take(payload)) damaged++
+    if (count % LINES_AT_ONCE === 0) yield
   }
-  return { head, parts: reader.parts(), damaged }
 }
 
 function payloadOf(line: string): string | null {

@@ -7,10 +7,10 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import { makeLog } from '../../registry/lib/log.ts'
-import type { UsageBatch } from '../../registry/usage-batch.ts'
+import type { UsageBatch, UsageParts } from '../../registry/usage-batch.ts'
 import { adoptJournals } from './adopt-journals.ts'
 import { pidSpace, UsageJournal } from './journal.ts'
-import { type JournalHead, journalText, readJournal, type UsageParts } from './journal-file.ts'
+import { type JournalHead, journalText, readJournal } from './journal-file.ts'
 import { Meter, type MeterLimits } from './meter.ts'
 
 const log = makeLog('test', 'silent')
@@ -28,18 +28,32 @@ async function deadPid(): Promise<number> {
   return child.pid as number
 }
 
-/** The Registry's side, as `usage_apply` does it: shown against the real one in metering.test.ts. */
+/**
+ * The Registry's side, as `usage_apply` and `usage_apply_part` do it: shown against the real one in metering.test.ts and
+ * bring-in.test.ts.
+ */
 function makeBooks() {
-  const last = new Map<string, number>()
+  const last = new Map<string, { sequence: number; parts: number }>()
   const requests = new Map<string, number>()
-  const query = async (_: string, values: readonly unknown[]) => {
-    const [instance, sequence, , json] = values as [string, number, number, string]
-    if ((last.get(instance) ?? 0) >= sequence) return [{ outcome: 'known' }]
-    last.set(instance, sequence)
+  const add = (json: string) => {
     for (const day of (JSON.parse(json) as UsageParts).days) {
       requests.set(day.tenant_id, (requests.get(day.tenant_id) ?? 0) + (day.responses_2xx ?? 0))
     }
     return [{ outcome: 'applied' }]
+  }
+  const apply = (instance: string, sequence: number, json: string) => {
+    if ((last.get(instance)?.sequence ?? 0) >= sequence) return [{ outcome: 'known' }]
+    last.set(instance, { sequence, parts: Number.POSITIVE_INFINITY })
+    return add(json)
+  }
+  const query = async (text: string, values: readonly unknown[]) => {
+    const [instance, sequence, , part] = values as [string, number, number, number]
+    if (!text.includes('usage_apply_part')) return apply(instance, sequence, String(values[3]))
+    const known = last.get(instance) ?? { sequence: 0, parts: 0 }
+    const parts = known.sequence < sequence ? 0 : known.parts
+    if (known.sequence > sequence || parts >= part) return [{ outcome: 'known' }]
+    last.set(instance, { sequence, parts: part })
+    return add(String(values[8]))
   }
   return { store: { query }, requests }
 }

@@ -8,6 +8,7 @@ import {
   openSync,
   readlinkSync,
   renameSync,
+  rmSync,
   unlinkSync,
   writeSync,
 } from 'node:fs'
@@ -15,8 +16,8 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import type { Log } from '../../registry/lib/log.ts'
-import type { UsageBatch } from '../../registry/usage-batch.ts'
-import { type JournalHead, journalText, type UsageParts } from './journal-file.ts'
+import type { UsageBatch, UsageParts } from '../../registry/usage-batch.ts'
+import { type JournalHead, journalText } from './journal-file.ts'
 import { dateOf, type TenantUsage } from './tenant-usage.ts'
 
 export interface JournalOptions {
@@ -42,7 +43,8 @@ const PAUSE_MS = 5000
  * counts, so that a process that is killed loses nothing; a machine that loses its power may lose what was
  * counted since the last seal, for only then the disk is waited for (in the background).
  *
- * Where the disk refuses a write the answer goes out all the same: it is counted in memory, as without a journal.
+ * Where the disk refuses a write the answer goes out all the same: it is counted in memory, as without a journal, and the
+ * file is written anew from there as soon as the disk takes it, see `isTorn`.
  */
 export class UsageJournal {
   readonly #options: JournalOptions
@@ -58,6 +60,10 @@ export class UsageJournal {
   #numbers = 0
   #failures = 0
   #retryAtMs = 0
+  /** The file lacks lines that were counted. */
+  #lacksLines = false
+  /** A batch whose file is not as it is to be. */
+  #unsaved: UsageBatch | null = null
 
   /** @throws Error where the folder cannot be made */
   constructor(options: JournalOptions) {
@@ -73,8 +79,14 @@ export class UsageJournal {
   }
 
   /** True once the file is to be written anew, see `compact`. */
-  get isTooLong(): boolean {
+  get isToCompact(): boolean {
+    if (this.isTorn) return performance.now() >= this.#retryAtMs
     return this.#fileBytes > this.#compactAtBytes
+  }
+
+  /** True where a killed process would lose something: a write has failed, see `compact`. */
+  get isTorn(): boolean {
+    return this.#lacksLines || this.#unsaved !== null
   }
 
   add(usage: TenantUsage, column: number, amount: number): void {
@@ -100,7 +112,8 @@ export class UsageJournal {
     this.#length = 0
     if (this.#fd === null) return
     try {
-      this.#put(this.#fd, this.#buffer, length)
+      put(this.#fd, this.#buffer, length)
+      this.#fileBytes += length
     } catch (error) {
       this.#fail(error)
     }
@@ -112,31 +125,34 @@ export class UsageJournal {
    */
   seal(batch: UsageBatch, rest: UsageParts | null): void {
     this.write()
-    const sealed = this.#leaveFile()
+    this.#leaveFile()
     this.#sequence = batch.sequence + 1
-    if (rest === null) return
+    // Its file is the batch already.
+    if (rest === null && !this.isTorn) return
+    this.#unsaved = batch
+    this.#lacksLines = false
     try {
       // In this order: while the first file holds the rest too, the second says that it is void.
-      this.#open(rest, batch.sequence)
-      if (sealed) {
-        const head = { ...this.#head(batch.sequence), isFinal: true }
-        this.#replace(batch.sequence, journalText(head, batch))
-      }
+      if (rest !== null) this.#open(rest, batch.sequence)
+      this.#saveSealed()
     } catch (error) {
       this.#fail(error)
     }
   }
 
-  /** Writes the file anew, as what it amounts to. */
+  /** Writes the file anew, as what it amounts to; and that of the last batch, where that could not be written. */
   compact(all: UsageParts): void {
     this.write()
-    if (!this.#leaveFile()) return
+    this.#leaveFile()
     try {
-      const text = journalText(this.#head(this.#sequence), all)
+      const restOf = this.#unsaved?.sequence ?? null
+      const text = journalText({ ...this.#head(this.#sequence), restOf }, all)
       this.#replace(this.#sequence, text)
       this.#fd = openSync(this.#fileOf(this.#sequence), 'a', 0o600)
       this.#fileBytes = text.length
       this.#compactAtBytes = Math.max(this.#bytesMax, 2 * text.length)
+      this.#saveSealed()
+      this.#lacksLines = false
     } catch (error) {
       this.#fail(error)
     }
@@ -144,11 +160,20 @@ export class UsageJournal {
 
   /** The Registry has the batch. */
   drop(sequence: number): void {
+    if (this.#unsaved?.sequence === sequence) this.#unsaved = null
     try {
       unlinkSync(this.#fileOf(sequence))
     } catch {
       // Nothing was written of it, or who took this process for dead has brought it in.
     }
+  }
+
+  /** What is in no batch is void, see `Meter.written`. */
+  dropCurrent(): void {
+    this.#length = 0
+    this.#leaveFile()
+    this.#lacksLines = false
+    this.drop(this.#sequence)
   }
 
   /** Says that the process lives, see `adoptJournals`. */
@@ -207,7 +232,18 @@ export class UsageJournal {
     // One that a failed write has left goes on, behind whatever that write did.
     const isNew = this.#fileBytes === 0
     const empty = { days: [], users: [], sketches: [], counters: [] }
-    this.#put(fd, Buffer.from(isNew ? journalText(head, parts ?? empty) : '\n'))
+    const bytes = Buffer.from(isNew ? journalText(head, parts ?? empty) : '\n')
+    put(fd, bytes)
+    this.#fileBytes += bytes.length
+  }
+
+  /** @throws Error */
+  #saveSealed(): void {
+    const batch = this.#unsaved
+    if (batch === null) return
+    const head = { ...this.#head(batch.sequence), isFinal: true }
+    this.#replace(batch.sequence, journalText(head, batch))
+    this.#unsaved = null
   }
 
   /** @throws Error; the file is as it was or as it is to be, whatever happens */
@@ -215,26 +251,21 @@ export class UsageJournal {
     const beside = join(this.#options.dir, `.${randomUUID()}`)
     const fd = openSync(beside, 'wx', 0o600)
     try {
-      this.#put(fd, Buffer.from(text))
+      put(fd, Buffer.from(text))
       renameSync(beside, this.#fileOf(sequence))
+    } catch (error) {
+      rmSync(beside, { force: true })
+      throw error
     } finally {
       closeSync(fd)
     }
   }
 
-  #put(fd: number, bytes: Buffer, length = bytes.length): void {
-    for (let at = 0; at < length; ) at += writeSync(fd, bytes, at, length - at)
-    this.#fileBytes += length
-  }
-
-  /** @returns false: there was none */
-  #leaveFile(): boolean {
+  #leaveFile(): void {
     const fd = this.#fd
     this.#fd = null
     this.#epoch++
-    if (fd === null) return false
-    fdatasync(fd, () => closeSync(fd))
-    return true
+    if (fd !== null) fdatasync(fd, () => closeSync(fd))
   }
 
   #fail(error: unknown): void {
@@ -242,6 +273,7 @@ export class UsageJournal {
       this.#options.log.error({ err: error }, 'the usage journal cannot be written')
     }
     this.#retryAtMs = performance.now() + PAUSE_MS
+    this.#lacksLines = true
     if (this.#fd === null) return
     try {
       closeSync(this.#fd)
@@ -270,6 +302,11 @@ export class UsageJournal {
   #fileOf(sequence: number): string {
     return join(this.#options.dir, `${this.#options.instance}.${sequence}${JOURNAL_SUFFIX}`)
   }
+}
+
+/** @throws Error */
+function put(fd: number, bytes: Buffer, length = bytes.length): void {
+  for (let at = 0; at < length; ) at += writeSync(fd, bytes, at, length - at)
 }
 
 /**

@@ -22,6 +22,11 @@ function setUp({ usersExactMax = 5, limits = {} as Partial<MeterLimits> } = {}) 
       clock.nowMs += ms
       clock.monotonicMs += ms
     },
+    /** Both clocks, as in a life without jumps. */
+    passUntil(nowMs: number) {
+      clock.monotonicMs += nowMs - clock.nowMs
+      clock.nowMs = nowMs
+    },
     sealAll() {
       const batches: UsageBatch[] = []
       for (let batch = meter.seal(); batch !== null; batch = meter.seal()) batches.push(batch)
@@ -108,11 +113,11 @@ t.test(
 )
 
 t.test('a request is of the day of its answer, its bytes of the day of its end', async t => {
-  const { meter, clock, sealAll } = setUp()
-  clock.nowMs = DAY_ONE + DAY_MS - 1
+  const { meter, passUntil, sealAll } = setUp()
+  passUntil(DAY_ONE + DAY_MS - 1)
   const exchange = exchangeOf('a', { principal: { sub: 'u' } })
   meter.answered(exchange)
-  clock.nowMs = DAY_ONE + DAY_MS
+  passUntil(DAY_ONE + DAY_MS)
   meter.finished(exchange, 10)
   serve(meter, 'a', { principal: { sub: 'u' } })
   const batches = sealAll()
@@ -120,16 +125,129 @@ t.test('a request is of the day of its answer, its bytes of the day of its end',
   t.match(sumOf(batches, 'a', '2026-03-02'), { responses_2xx: 1, bytes_in: 6 })
   const users = batches.flatMap(batch => batch.users).map(user => user.date)
   t.strictSame(users.sort(), ['2026-03-01', '2026-03-02'], 'a user is new on each day')
-  clock.nowMs = DAY_ONE
+})
+
+t.test('a clock that jumps forward and back dates nothing to a day that has not come', async t => {
+  const { meter, clock, pass, sealAll } = setUp()
   serve(meter, 'a')
-  t.match(sumOf(sealAll(), 'a', '2026-03-02'), { responses_2xx: 1 }, 'a clock set back: same day')
+  clock.nowMs += 40 * DAY_MS
+  serve(meter, 'a')
+  pass(59_000)
+  serve(meter, 'a')
+  clock.nowMs -= 40 * DAY_MS
+  serve(meter, 'a')
+  const batches = sealAll()
+  t.equal(sumOf(batches, 'a', '2026-03-01').responses_2xx, 4)
+  t.strictSame(
+    batches.map(({ sealedAtMs }) => Math.floor(sealedAtMs / DAY_MS)),
+    [DAY_ONE / DAY_MS],
+    'nor was the batch sealed then',
+  )
+  t.ok(batches.every(({ days }) => days.every(({ date }) => date === '2026-03-01')))
+})
+
+t.test(
+  'a clock that stays ahead is believed after a minute, and no longer than it stays',
+  async t => {
+    const { meter, clock, pass, sealAll } = setUp()
+    const see = (sub: string) => serve(meter, 'a', { principal: { sub } })
+    const socket = exchangeOf('a', { status: 101 })
+    meter.answered(socket)
+    see('u')
+    clock.nowMs += DAY_MS
+    see('u')
+    pass(60_000)
+    see('u')
+    const batches = sealAll()
+    pass(10_000)
+    see('u')
+    clock.nowMs -= DAY_MS
+    see('u')
+    see('v')
+    pass(5000)
+    batches.push(...sealAll())
+    meter.finished(socket, 1e9)
+    clock.nowMs += DAY_MS
+    see('u')
+    batches.push(...sealAll())
+    const [first, second] = ['2026-03-01', '2026-03-02'].map(date => sumOf(batches, 'a', date))
+    t.equal(first?.responses_2xx, 5)
+    t.equal(second?.responses_2xx, 2, 'those of the time for which it was believed')
+    t.equal(
+      (first?.websocket_ms ?? 0) + (second?.websocket_ms ?? 0),
+      75_000,
+      'and the time of a socket is counted once',
+    )
+    const named = batches.flatMap(({ users }) => users.map(user => `${user.date} ${user.user_id}`))
+    t.equal(new Set(named).size, 3)
+  },
+)
+
+t.test('a request that ends on a day that was left and came back is of one record', async t => {
+  const { meter, clock, pass, sealAll } = setUp()
+  const early = exchangeOf('a')
+  meter.answered(early)
+  const batches = sealAll()
+  clock.nowMs += DAY_MS
+  pass(60_000)
+  serve(meter, 'a')
+  pass(60_000)
+  serve(meter, 'a')
+  batches.push(...sealAll())
+  clock.nowMs -= DAY_MS
+  serve(meter, 'a')
+  meter.finished(early, 1)
+  const last = sealAll()
+  t.equal(last.flatMap(({ days }) => days).length, 1)
+  batches.push(...last)
+  t.match(sumOf(batches, 'a', '2026-03-01'), { responses_2xx: 3, bytes_out: 21 })
+  t.match(sumOf(batches, 'a', '2026-03-02'), { responses_2xx: 1, bytes_out: 7 })
+})
+
+t.test('a clock that is set back is followed at once, over midnight too', async t => {
+  const { meter, clock, passUntil, sealAll } = setUp()
+  passUntil(DAY_ONE + DAY_MS + 200)
+  serve(meter, 'a')
+  const batches = sealAll()
+  clock.nowMs -= 400
+  serve(meter, 'a')
+  passUntil(DAY_ONE + DAY_MS)
+  serve(meter, 'a')
+  batches.push(...sealAll())
+  t.equal(sumOf(batches, 'a', '2026-03-01').responses_2xx, 1)
+  t.equal(sumOf(batches, 'a', '2026-03-02').responses_2xx, 2)
+  t.equal(meter.unsealed, 0)
+})
+
+t.test('what another brought in of a process that was taken for dead is dropped here', async t => {
+  const { meter, sealAll } = setUp({ limits: { batchTenantsMax: 1 } })
+  const journal = { seal() {}, drop() {}, dropCurrent() {}, add() {}, write() {}, touch() {} }
+  const journalling = new Meter({
+    ...{ instance: randomUUID(), usersExactMax: 5, limits: { batchTenantsMax: 1 } },
+    journal: journal as never,
+  })
+  for (const tenant of ['a', 'b', 'c']) serve(journalling, tenant)
+  const first = journalling.seal() as UsageBatch
+  journalling.written(first.sequence)
+  t.equal(journalling.unsealed, 2, 'an answer of the usual kind drops nothing')
+  const second = journalling.seal() as UsageBatch
+  journalling.written(second.sequence, true)
+  t.equal(journalling.seal(), null, 'its file held the rest too')
+  serve(journalling, 'a')
+  const third = journalling.seal() as UsageBatch
+  serve(journalling, 'b')
+  journalling.written(third.sequence, true)
+  t.equal(journalling.unsealed, 1, 'what came after a batch without a rest is of no file of then')
+  serve(meter, 'a')
+  meter.written(1, true)
+  t.equal(sealAll().length, 1)
 })
 
 t.test(
   'the time of open sockets is split at midnight to the millisecond, and never grows by a clock that jumps',
   async t => {
-    const { meter, clock, pass, sealAll } = setUp()
-    clock.nowMs = DAY_ONE + DAY_MS - 10_000
+    const { meter, clock, pass, passUntil, sealAll } = setUp()
+    passUntil(DAY_ONE + DAY_MS - 10_000)
     const sockets = [1, 2].map(() => exchangeOf('a', { status: 101 }))
     meter.answered(sockets[0] as Exchange)
     pass(4000)
@@ -233,6 +351,15 @@ t.test('bounds hold, are told, and count downward only', async t => {
   pass(DAY_MS)
   serve(meter, 'd')
   t.match(sumOf(sealAll(), 'd', '2026-03-02'), { responses_2xx: 1 }, 'a new day has room again')
+})
+
+t.test('a batch has no more sketches than a statement takes in in time', async t => {
+  const { meter, sealAll } = setUp({ usersExactMax: 0, limits: { batchSketchesMax: 3 } })
+  for (let i = 0; i < 10; i++) serve(meter, `t${i}`, { principal: { sub: 'u' } })
+  const batches = sealAll()
+  for (const { sketches } of batches) t.ok(sketches.length <= 3)
+  t.equal(new Set(batches.flatMap(({ sketches }) => sketches.map(s => s.tenant_id))).size, 10)
+  t.equal(batches.flatMap(({ sketches }) => sketches).length, 10, 'each once')
 })
 
 t.test('days that could not be written are kept apart until they are', async t => {

@@ -6,12 +6,13 @@ import {
   type UsageColumn,
   type UsageCounter,
   type UsageDayCounts,
+  type UsageParts,
   type UsageSketch,
   type UsageUser,
 } from '../../registry/usage-batch.ts'
 import type { Exchange } from '../exchange.ts'
+import { DayClock, type MeterClock } from './day-clock.ts'
 import type { UsageJournal } from './journal.ts'
-import type { UsageParts } from './journal-file.ts'
 import { COLUMN, COLUMN_OF_CLASS, dateOf, TenantUsage } from './tenant-usage.ts'
 import { parseUsageField, type UsageFieldProblem } from './usage-field.ts'
 import { UserSketch, userMark } from './user-sketch.ts'
@@ -25,13 +26,6 @@ export interface MeterOptions {
   readonly journal?: UsageJournal | null
   readonly limits?: Partial<MeterLimits>
   readonly clock?: MeterClock
-}
-
-export interface MeterClock {
-  /** Milliseconds since the epoch: says the day. */
-  now(): number
-  /** Milliseconds that never go back: says how long. */
-  monotonic(): number
 }
 
 /** Per process. What is beyond a bound is not counted, and a metric says so. */
@@ -48,6 +42,8 @@ export interface MeterLimits {
   readonly batchTenantsMax: number
   /** Users and registers of a batch. */
   readonly batchUsersMax: number
+  /** Sketches of a batch, of 16 KiB each that the Registry writes anew. */
+  readonly batchSketchesMax: number
 }
 
 export const METER_LIMITS: MeterLimits = {
@@ -57,6 +53,7 @@ export const METER_LIMITS: MeterLimits = {
   counterNamesMax: 32,
   batchTenantsMax: 1000,
   batchUsersMax: 5000,
+  batchSketchesMax: 200,
 }
 
 /** What was not counted: never the other way round. Of users each time that one is seen. */
@@ -69,16 +66,20 @@ const USER_ID_CHARS_MAX = 255
 /**
  * Counts what invoices are made of: per tenant and UTC day, in plain numbers, without a statement, a promise or
  * an object per request. `answered` is called when the app's answer head is there and before the client can see
- * it, `finished` when the exchange is over; `seal` takes what has come together.
+ * it, `finished` when the exchange is over; `seal` takes what has come together. Which day it is `DayClock` says: a
+ * wall clock that jumps moves counts to another day for a time that is bounded, and never counts them twice.
  */
 export class Meter {
   readonly #options: MeterOptions
   readonly #limits: MeterLimits
   readonly #clock: MeterClock
+  /** Says the day, and nothing else: the wall clock may jump. */
+  readonly #dayClock: DayClock
   readonly #journal: UsageJournal | null
   readonly #days = new Map<number, Map<string, TenantUsage>>()
   #today: Map<string, TenantUsage> = new Map()
   #day = 0
+  #dayStartMs = 0
   #dayEndMs = 0
   /** In the order in which they were touched. */
   #dirty: TenantUsage[] = []
@@ -87,6 +88,8 @@ export class Meter {
   #namedUsers = 0
   #sketches = 0
   #sequence = 0
+  /** The last batch that left something out. */
+  #restOf = 0
   readonly #lost: Record<LostReason, number> = { tenants: 0, users: 0, counters: 0 }
   readonly #fieldProblems: Record<UsageFieldProblem, number> = {
     malformed: 0,
@@ -99,12 +102,18 @@ export class Meter {
     this.#journal = options.journal ?? null
     this.#limits = { ...METER_LIMITS, ...options.limits }
     this.#clock = options.clock ?? { now: Date.now, monotonic: () => performance.now() }
-    this.#roll(this.#clock.now())
+    this.#dayClock = new DayClock(this.#clock)
+    this.#roll(this.#dayClock.now())
   }
 
   /** Tenants and days that hold something that is in no batch. */
   get unsealed(): number {
     return this.#dirty.length
+  }
+
+  /** Answers that the app gave, and WebSockets, of what is in no batch. */
+  get unsealedRequests(): number {
+    return this.#dirty.reduce((sum, usage) => sum + servedBy(usage), 0)
   }
 
   /** Requests, users and counters that a bound kept from being counted. */
@@ -169,24 +178,33 @@ export class Meter {
 
   /** Part of what has come together, in the size that a statement takes; null: nothing is left. */
   seal(): UsageBatch | null {
-    const wallMs = this.#clock.now()
-    if (wallMs >= this.#dayEndMs) this.#roll(wallMs)
-    else this.#countSockets(this.#clock.monotonic())
+    const sealedAtMs = this.#turn()
+    this.#countSockets(this.#clock.monotonic())
     if (this.#dirty.length === 0) return null
     const taken = this.#take(this.#dirty.splice(0, this.#limits.batchTenantsMax))
     const { instance } = this.#options
     this.#sequence++
-    const sealedAtMs = this.#clock.now()
     const batch = { instance, sequence: this.#sequence, sealedAtMs, ...taken }
     if (this.#journal !== null) {
-      this.#journal.seal(batch, this.#dirty.length === 0 ? null : this.#peek())
+      const isRest = this.#dirty.length > 0
+      if (isRest) this.#restOf = batch.sequence
+      this.#journal.seal(batch, isRest ? this.#peek() : null)
     }
     return batch
   }
 
-  /** The Registry has the batch. */
-  written(sequence: number): void {
+  /**
+   * The Registry has the batch.
+   *
+   * @param isByAnother it had it before this process sent it: this process was taken for dead, and its file was brought in with all
+   * that the batch left out. That is dropped here, with what was counted since: it would count twice.
+   */
+  written(sequence: number, isByAnother = false): void {
     this.#journal?.drop(sequence)
+    if (!isByAnother || this.#restOf !== sequence) return
+    // A pass leaves users over where they are many.
+    while (this.#dirty.length > 0) this.#take(this.#dirty.splice(0))
+    this.#journal?.dropCurrent()
   }
 
   /** To be called now and then, however long the Registry takes nothing. */
@@ -194,7 +212,16 @@ export class Meter {
     const journal = this.#journal
     if (journal === null) return
     journal.touch()
-    if (journal.isTooLong) journal.compact(this.#peek())
+    if (journal.isToCompact) journal.compact(this.#peek())
+  }
+
+  /** Has all that is in no batch in the journal, as far as it has one. @returns false: the disk does not take it */
+  keep(): boolean {
+    const journal = this.#journal
+    if (journal === null) return this.#dirty.length === 0
+    journal.write()
+    if (journal.isTorn) journal.compact(this.#peek())
+    return !journal.isTorn
   }
 
   #take(dirty: readonly TenantUsage[]): UsageParts {
@@ -211,7 +238,8 @@ export class Meter {
         parts.users.push({ ...of, user_id, user_mark: userMark(user_id) })
       }
       room -= users.length
-      const marks = usage.sketch?.take(room) ?? []
+      const isFull = parts.sketches.length >= this.#limits.batchSketchesMax
+      const marks = isFull ? [] : (usage.sketch?.take(room) ?? [])
       room -= marks.length
       if (marks.length > 0) parts.sketches.push({ ...of, marks })
       if (usage.newUsers.length > 0 || (usage.sketch?.moved ?? 0) > 0) this.#dirty.push(usage)
@@ -241,17 +269,16 @@ export class Meter {
 
   /** The tenant's record of today; null at the bound. */
   #usageOf(tenantId: string): TenantUsage | null {
-    const nowMs = this.#clock.now()
-    // A clock that is set back does not bring a day back.
-    if (nowMs >= this.#dayEndMs) this.#roll(nowMs)
+    this.#turn()
     const usage = this.#today.get(tenantId) ?? this.#make(tenantId, this.#day)
     if (usage !== null && !usage.isDirty) this.#touch(usage)
     return usage
   }
 
-  /** The same, where one of its records is at hand: today's stays for as long as it is today's. */
+  /** The same, where one of its records is at hand: today's stays, unless that day was left and has come back. */
   #usageOfToday(known: TenantUsage): TenantUsage | null {
-    if (known.day !== this.#day || this.#clock.now() >= this.#dayEndMs) {
+    this.#turn()
+    if (known.day !== this.#day || known.isForgotten) {
       return this.#usageOf(known.tenantId)
     }
     if (!known.isDirty) this.#touch(known)
@@ -284,28 +311,47 @@ export class Meter {
   #forget(usage: TenantUsage): void {
     const ofDay = this.#days.get(usage.day)
     if (ofDay?.delete(usage.tenantId) !== true) return
+    usage.isForgotten = true
     this.#tenants--
     this.#namedUsers -= usage.users?.size ?? 0
     if (usage.sketch !== null) this.#sketches--
     if (ofDay.size === 0 && usage.day !== this.#day) this.#days.delete(usage.day)
   }
 
-  /** A new day has begun. Sockets that are open go on in it. */
+  /** @returns now, of which day counts are from here on */
+  #turn(): number {
+    const nowMs = this.#dayClock.now()
+    if (nowMs >= this.#dayEndMs || nowMs < this.#dayStartMs) this.#roll(nowMs)
+    return nowMs
+  }
+
+  /** Another day than before, mostly the next one. Sockets that are open go on in it. */
   #roll(nowMs: number): void {
     const before = this.#today
     const dayStartMs = Math.floor(nowMs / DAY_MS) * DAY_MS
-    this.#countSockets(this.#clock.monotonic() - (nowMs - dayStartMs))
-    const open = [...this.#withSockets]
+    const monotonicMs = this.#clock.monotonic()
+    // Set back there is no midnight in between.
+    const sinceMidnightMs = dayStartMs > this.#dayStartMs ? nowMs - dayStartMs : 0
+    this.#countSockets(monotonicMs - sinceMidnightMs)
+    const open = [...this.#withSockets].map(usage => {
+      const { tenantId, openSockets, socketsUntilMs } = usage
+      usage.openSockets = 0
+      return { tenantId, openSockets, socketsUntilMs }
+    })
     if (before.size === 0) this.#days.delete(this.#day)
     this.#day = dayStartMs / DAY_MS
+    this.#dayStartMs = dayStartMs
     this.#dayEndMs = dayStartMs + DAY_MS
-    this.#today = new Map()
+    this.#today = this.#days.get(this.#day) ?? new Map()
     this.#days.set(this.#day, this.#today)
     for (const usage of before.values()) if (!usage.isDirty) this.#forget(usage)
     this.#withSockets.clear()
     for (const { tenantId, openSockets, socketsUntilMs } of open) {
-      const usage = this.#make(tenantId, this.#day)
-      if (usage === null) continue
+      const usage = this.#today.get(tenantId) ?? this.#make(tenantId, this.#day)
+      if (usage === null) {
+        this.#lost.tenants++
+        continue
+      }
       usage.openSockets = openSockets
       usage.socketsUntilMs = socketsUntilMs
       this.#withSockets.add(usage)
@@ -400,6 +446,8 @@ export class Meter {
     this.#add(usage, COLUMN_OF_CLASS[(status / 100) | 0] as number, -1)
     this.#add(usage, COLUMN.responses_5xx, 1)
     if (!usage.isDirty) this.#touch(usage)
+    // At once: killed before the next line it would be paid for.
+    this.#journal?.write()
   }
 }
 
@@ -411,6 +459,13 @@ function isOfStranger({ route, status }: Exchange): boolean {
   if (route?.credential !== 'login') return false
   return route.counts === 'attempts' || status >= 400
 }
+
+/** As `api_requests` will have it. */
+function servedBy({ counts }: TenantUsage): number {
+  return SERVED.reduce((sum, column) => sum + (counts[column] as number), 0)
+}
+
+const SERVED = [COLUMN.responses_2xx, COLUMN.responses_3xx, COLUMN.responses_4xx, COLUMN.websockets]
 
 function emptyParts() {
   return {

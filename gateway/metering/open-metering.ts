@@ -3,10 +3,10 @@ import type { Log } from '../../registry/lib/log.ts'
 import { showCounts } from '../../registry/lib/show-counts.ts'
 import type { RegistryStore } from '../../registry/store.ts'
 import type { GatewayConfig } from '../config.ts'
-import { adoptJournals } from './adopt-journals.ts'
 import { UsageJournal } from './journal.ts'
+import { keepAdopting } from './keep-adopting.ts'
 import { Meter } from './meter.ts'
-import { UsageWriter } from './usage-writer.ts'
+import { requestsOf, UsageWriter } from './usage-writer.ts'
 
 export interface MeteringOptions {
   readonly config: Pick<
@@ -22,14 +22,16 @@ export interface MeteringOptions {
 
 export interface Metering {
   readonly meter: Meter
-  /** Writes what is left, for at most `deadlineMs`. Nothing may be counted any more. */
-  close(deadlineMs: number): Promise<void>
+  /**
+   * Writes what is left, for at most `deadlineMs`. Nothing may be counted any more.
+   *
+   * @returns false: something is neither in the Registry nor in the journal, and so is lost; the log says how much
+   */
+  close(deadlineMs: number): Promise<boolean>
 }
 
 /** For the last write of a process that keeps a journal. */
 const JOURNAL_CLOSE_MS = 1000
-/** How often journals of processes that were killed are looked for. */
-const ADOPT_MS = 10_000
 
 /**
  * Counts from now on, and writes what it counts to the Registry, with its figures in `/metrics`.
@@ -44,35 +46,29 @@ export function openMetering(options: MeteringOptions): Metering {
   const writer = new UsageWriter({ store, meter, log, flushMs: config.METERING_FLUSH_MS })
   show(registry, meter, writer, journal)
   writer.start()
-  const stopAdopting = dir === undefined ? () => {} : keepAdopting(dir, options)
+  const stopAdopting = dir === undefined ? () => {} : keepAdopting({ dir, instance, store, log })
   return {
     meter,
     async close(deadlineMs) {
       stopAdopting()
       // What the journal has is not lost, however soon this process ends.
-      await writer.close(journal === null ? deadlineMs : Math.min(deadlineMs, JOURNAL_CLOSE_MS))
+      const isWritten = await writer.close(
+        journal === null ? deadlineMs : Math.min(deadlineMs, JOURNAL_CLOSE_MS),
+      )
+      const isKept = isWritten || (journal !== null && meter.keep())
       journal?.close()
+      if (isWritten) return true
+      const { pending } = writer
+      const left = {
+        requests: requestsOf(pending) + meter.unsealedRequests,
+        tenants: (pending?.days.length ?? 0) + meter.unsealed,
+        journal: dir ?? null,
+      }
+      if (isKept) log.warn(left, 'usage was not written before the end, and is in the journal')
+      else log.error(left, 'usage was not written before the end, and is lost')
+      return isKept
     },
   }
-}
-
-/** One look at a time, the first one now. */
-function keepAdopting(dir: string, { instance, store, log }: MeteringOptions): () => void {
-  let isLooking = false
-  const look = async () => {
-    if (isLooking) return
-    isLooking = true
-    try {
-      await adoptJournals({ dir, instance, store, log })
-    } catch (error) {
-      log.debug({ err: error }, 'journals not brought in yet')
-    } finally {
-      isLooking = false
-    }
-  }
-  const timer = setInterval(() => void look(), ADOPT_MS).unref()
-  void look()
-  return () => clearInterval(timer)
 }
 
 function show(
@@ -93,12 +89,19 @@ function show(
   showCounts(
     registry,
     'doorman_metering_batches_total',
-    'Batches of usage by outcome. refused not 0: usage is lost to the invoices; the log has the sequence and why.',
+    'Batches of usage by outcome. refused: what was put aside because of what it holds, in usage_refused; the log has the sequence and why.',
     'outcome',
     () => ({
-      written: writer.batches - writer.refused,
+      written: writer.batches,
       refused: writer.refused,
     }),
+  )
+  showCounts(
+    registry,
+    'doorman_metering_failures_total',
+    'Attempts to write usage after which it has to wait, by why. A rise: nothing is lost while the process lives; the log has the SQLSTATE.',
+    'why',
+    () => Object.fromEntries(writer.failures),
   )
   showCounts(
     registry,

@@ -24,6 +24,8 @@ export class TenantUsage {
   readonly counts = new Float64Array(USAGE_COLUMNS.length)
   /** It holds something that is in no batch yet. */
   isDirty = false
+  /** It is of a day that was left, and nobody looks for it any more. */
+  isForgotten = false
   /** Users of the whole day that are named; null: none yet. */
   users: Set<string> | null = null
   /** Those of them that are in no batch yet. */

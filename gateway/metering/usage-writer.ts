@@ -1,14 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { Fault } from '../../registry/lib/errors.ts'
 import type { Log } from '../../registry/lib/log.ts'
 import type { RegistryStore } from '../../registry/store.ts'
-import {
-  applyUsage,
-  countPeople,
-  pruneUsageInstances,
-  type UsageBatch,
-} from '../../registry/usage-batch.ts'
+import { countPeople, pruneUsageInstances, type UsageBatch } from '../../registry/usage-batch.ts'
+import { type Refusal, type RefusalReason, refusalOf } from '../../registry/usage-refusal.ts'
 import type { Meter } from './meter.ts'
+import { PendingBatch } from './pending-batch.ts'
 
 export interface UsageWriterOptions {
   readonly store: Pick<RegistryStore, 'query'>
@@ -25,24 +21,32 @@ const LAST_PAUSE_MS = 50
 const TIDY_MS = 60_000
 const TIDY_DAYS_MAX = 5
 const PRUNE_EVERY = 1440
+/** Between two lines about the same trouble. */
+const SAY_AGAIN_MS = 60_000
 
 /**
  * Brings batches into the Registry, one at a time and in order. A batch whose answer did not come is sent
  * again, as it was, until the Registry has said something about it; meanwhile the meter goes on counting into
  * what it holds anyway, so that a Registry that is down makes nothing grow but numbers.
+ *
+ * What the Registry refuses for a reason of its own (rights, a migration that is behind, a full disk, a standby, …) waits in
+ * the same way, for ever. What it refuses because of what a batch holds is put aside there, in usage_refused, and that alone: see
+ * `refusalOf` and `PendingBatch`.
  */
 export class UsageWriter {
   readonly #options: UsageWriterOptions
-  #pending: UsageBatch | null = null
+  #pending: PendingBatch | null = null
   #working: Promise<void> | null = null
   #timer: NodeJS.Timeout | null = null
   #tidier: NodeJS.Timeout | null = null
   #tidied = 0
-  #isFailing = false
+  /** What was told last, null: all goes well. */
+  #trouble: { readonly sqlState: string; readonly saidAt: number } | null = null
   #isClosing = false
   #writtenAtMs = Date.now()
   #refused = 0
   #batches = 0
+  readonly #failures = new Map<RefusalReason, number>()
 
   constructor(options: UsageWriterOptions) {
     this.#options = options
@@ -53,13 +57,23 @@ export class UsageWriter {
     return this.#writtenAtMs
   }
 
-  /** Batches that the Registry refused for good. */
+  /** What the Registry refused because of what it holds, and has put aside. */
   get refused(): number {
     return this.#refused
   }
 
   get batches(): number {
     return this.#batches
+  }
+
+  /** Attempts after which a batch has to wait, by why. */
+  get failures(): ReadonlyMap<RefusalReason, number> {
+    return this.#failures
+  }
+
+  /** The batch that the Registry has not taken yet. */
+  get pending(): UsageBatch | null {
+    return this.#pending?.batch ?? null
   }
 
   start(): void {
@@ -93,10 +107,8 @@ export class UsageWriter {
     do {
       await Promise.race([this.flush(), late])
       if (this.#pending === null && this.#working === null) return true
-      await delay(LAST_PAUSE_MS)
+      await delay(Math.min(LAST_PAUSE_MS, Math.max(0, end - performance.now())))
     } while (performance.now() < end)
-    const { log } = this.#options
-    log.error({ requests: requestsOf(this.#pending) }, 'usage was not written before the end')
     return false
   }
 
@@ -106,54 +118,63 @@ export class UsageWriter {
     let isAll = false
     do {
       if (this.#pending === null) {
-        this.#pending = meter.seal()
+        const batch = meter.seal()
+        this.#pending = batch === null ? null : new PendingBatch(batch)
         // Here and not once it is written: a gateway that serves has always counted something by then.
         isAll = meter.unsealed === 0
       }
       if (this.#pending !== null) {
-        const { sequence } = this.#pending
-        if (!(await this.#write(this.#pending))) return
-        meter.written(sequence)
+        const { sequence } = this.#pending.batch
+        const outcome = await this.#write(this.#pending)
+        if (outcome === 'waits') return
+        meter.written(sequence, outcome === 'by another')
         this.#pending = null
       }
     } while (!isAll)
     this.#writtenAtMs = Date.now()
   }
 
-  /** @returns false: its outcome is not known */
-  async #write(batch: UsageBatch): Promise<boolean> {
+  async #write(pending: PendingBatch): Promise<'written' | 'by another' | 'waits'> {
     const { store, log } = this.#options
     try {
-      const outcome = await applyUsage(store, batch)
+      const { isByAnother, refused } = await pending.write(store)
       this.#batches++
-      if (outcome === 'late') this.#refuse(batch, 'it is older than 30 days')
-      if (this.#isFailing) log.info('usage is written again')
-      this.#isFailing = false
-      return true
-    } catch (error) {
-      if (error instanceof Fault && error.code === 'VALIDATION_FAILED') {
-        // So it would be again, and all that comes after it would wait for ever.
-        this.#refuse(batch, error.reason)
-        return true
+      this.#refused += refused.length
+      for (const { parts, ...about } of refused) {
+        log.error(
+          { ...about, requests: requestsOf(parts) },
+          'usage was put aside: usage_refused has it',
+        )
       }
-      if (!this.#isFailing && !this.#isClosing) log.warn({ err: error }, 'usage cannot be written')
-      this.#isFailing = true
-      return false
+      if (isByAnother) {
+        const { sequence } = pending.batch
+        log.error(
+          { sequence },
+          'this process was taken for dead: what it had counted was brought in by another',
+        )
+      }
+      if (this.#trouble !== null) log.info('usage is written again')
+      this.#trouble = null
+      return isByAnother ? 'by another' : 'written'
+    } catch (error) {
+      this.#tell(error, refusalOf(error))
+      return 'waits'
     }
   }
 
-  #refuse(batch: UsageBatch, reason: string): void {
-    this.#refused++
-    const { sequence } = batch
-    this.#options.log.error(
-      { sequence, requests: requestsOf(batch), reason },
-      'the Registry refused usage',
-    )
+  #tell(error: unknown, { sqlState, why }: Refusal): void {
+    this.#failures.set(why, (this.#failures.get(why) ?? 0) + 1)
+    const saidAt = performance.now()
+    const isSaid =
+      this.#trouble?.sqlState === sqlState && saidAt - this.#trouble.saidAt < SAY_AGAIN_MS
+    if (isSaid || this.#isClosing) return
+    this.#trouble = { sqlState, saidAt }
+    this.#options.log.warn({ err: error, sqlstate: sqlState, why }, 'usage cannot be written')
   }
 
   async #tidy(): Promise<void> {
     const { store, log } = this.#options
-    if (this.#isFailing) return
+    if (this.#trouble !== null) return
     try {
       while ((await countPeople(store, TIDY_DAYS_MAX)) === TIDY_DAYS_MAX && !this.#isClosing);
       if (this.#tidied++ % PRUNE_EVERY === 0) await pruneUsageInstances(store)
@@ -163,8 +184,9 @@ export class UsageWriter {
   }
 }
 
-function requestsOf(batch: UsageBatch | null): number {
-  const days = batch?.days ?? []
+/** As `api_requests` has it. */
+export function requestsOf(usage: Pick<UsageBatch, 'days'> | null): number {
+  const days = usage?.days ?? []
   return days.reduce(
     (sum, day) =>
       sum +

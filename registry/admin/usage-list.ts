@@ -1,3 +1,4 @@
+import { peopleOf } from '../billing/month-people.ts'
 import type { AdminDeps } from './deps.ts'
 import { type ListQuery, listTenants } from './list.ts'
 import { scoreOf } from './usage.ts'
@@ -46,10 +47,13 @@ const COUNTS = `
   WHERE tenant_id = ANY($1::uuid[]) AND date >= $2::date AND date < $2::date + interval '1 month'
   GROUP BY tenant_id`
 
-/** As in usage.ts. */
+/** As in usage.ts; NULL where there are sketches to be read, which may take more than a statement. */
 const PEOPLE = `
-  SELECT tenant_id, usage_people(tenant_id, $2::date, ($2::date + interval '1 month')::date) AS people
-  FROM unnest($1::uuid[]) AS tenant_id`
+  SELECT tenant_id, CASE WHEN NOT EXISTS (
+      SELECT FROM user_sketch_daily AS sketches WHERE sketches.tenant_id = ids.tenant_id
+        AND date >= $2::date AND date < $2::date + interval '1 month')
+    THEN usage_people(tenant_id, $2::date, ($2::date + interval '1 month')::date) END AS people
+  FROM unnest($1::uuid[]) AS ids (tenant_id)`
 
 /** Of the whole fleet in the month that begins at $1, tenants that are deleted by now too; a read of all its rows. */
 const TOTALS = `
@@ -82,6 +86,11 @@ export async function listUsage(
     people: byTenant((await client.query(PEOPLE, values)).rows),
     totals: (await client.query<Row>(TOTALS, [`${month}-01`])).rows[0] as Row,
   }))
+  const sketched = new Map<string, number>()
+  for (const [id, row] of people) {
+    if (row.people !== null) continue
+    sketched.set(id, (await peopleOf(deps.store, id, [month])).get(month) ?? 0)
+  }
   return {
     month,
     totals: {
@@ -98,7 +107,10 @@ export async function listUsage(
       const used = {
         api_requests: Number(row?.api_requests ?? 0),
         pdf_generated: Number(row?.pdf_generated ?? 0),
-        active_users: Math.max(Number(people.get(id)?.people ?? 0), Number(row?.busiest_day ?? 0)),
+        active_users: Math.max(
+          sketched.get(id) ?? Number(people.get(id)?.people ?? 0),
+          Number(row?.busiest_day ?? 0),
+        ),
         storage_gb: Number(row?.storage_gb ?? 0),
       }
       return {

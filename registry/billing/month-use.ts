@@ -41,7 +41,7 @@ const SUMS = `
     coalesce(sum(bytes_out), 0) AS bytes_out, coalesce(sum(websockets), 0) AS websockets,
     coalesce(sum(websocket_ms), 0) AS websocket_ms, coalesce(sum(responses_2xx), 0) AS responses_2xx,
     coalesce(sum(responses_3xx), 0) AS responses_3xx, coalesce(sum(responses_4xx), 0) AS responses_4xx,
-    greatest(coalesce(max(active_users), 0), usage_people($1, $2::date, $3::date)) AS active_users
+    coalesce(max(active_users), 0) AS active_users
   FROM customer_usage_daily WHERE tenant_id = $1 AND date >= $2::date AND date < $3::date`
 
 const COUNTERS = `
@@ -54,6 +54,16 @@ const LEVELS = `
     AND (storage_measured_at IS NOT NULL OR storage_gb <> 0)
   ORDER BY date`
 
+/** @returns the `count` months before it, latest last */
+export function monthsBefore({ startMs }: Month, count: number): readonly string[] {
+  const start = new Date(startMs)
+  return Array.from({ length: count }, (_, i) =>
+    new Date(Date.UTC(start.getUTCFullYear(), start.getUTCMonth() - count + i, 1))
+      .toISOString()
+      .slice(0, 7),
+  )
+}
+
 /** @param text YYYY-MM */
 export function monthOf(text: string): Month {
   const [year = 0, month = 0] = text.split('-').map(Number)
@@ -62,12 +72,17 @@ export function monthOf(text: string): Month {
   return { text, startMs, endMs, days: Math.round((endMs - startMs) / DAY_MS) }
 }
 
-/** What a tenant used in a month, as it stands now; null: there never was such a tenant. */
+/**
+ * What a tenant used in a month, as it stands now; null: there never was such a tenant.
+ *
+ * @param people of the month, see `peopleOf`: to count them may take more than one statement
+ */
 export async function monthUse(
   client: ClientBase,
   tenantId: string,
   month: Month,
   nowMs: number,
+  people: number,
 ): Promise<MonthUse | null> {
   const ask = async (text: string, values: readonly unknown[]) =>
     (await client.query<TenantRow>(text, [...values])).rows
@@ -101,6 +116,8 @@ export async function monthUse(
           .filter(([name]) => name !== 'websocket_ms')
           .map(([name, value]) => [name, String(value)]),
       ),
+      // An older tool counted per day and kept no names: the busiest of its days is certain.
+      active_users: String(Math.max(Number(sums.active_users), people)),
       websocket_minutes: formatDecimal((BigInt(String(sums.websocket_ms)) * SCALE) / 60_000n),
       storage_gb: formatDecimal(storageOf(levels, active, month.days)),
       ...Object.fromEntries(counters.map(({ name, value }) => [`counter:${name}`, String(value)])),

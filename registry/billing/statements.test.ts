@@ -353,6 +353,32 @@ t.test('an export is CSV that no spreadsheet runs, or JSON lines', async t => {
   t.ok(statements.some(statement => statement.tenant_id === id))
 })
 
+t.test('a month of many people is frozen by statements that each end in time', async t => {
+  const id = await makeTenant('crowd')
+  for (const month of ['2025-07', '2025-08', '2025-09', '2025-10']) {
+    await sql.query(
+      `INSERT INTO user_sketch_daily (tenant_id, date, registers, is_counted)
+       SELECT $1, $2::date + day, decode(repeat('03', 16384), 'hex'), true FROM generate_series(0, 27) AS day`,
+      [id, `${month}-01`],
+    )
+    await use(id, `${month}-02`, 1)
+  }
+  const { rows } = await sql.query(
+    "SELECT usage_people($1, date '2025-10-01', date '2025-11-01')::text AS people",
+    [id],
+  )
+  // All of a month by one statement is what took too long.
+  await sql.query(`ALTER FUNCTION usage_people RENAME TO usage_people_away`)
+  t.teardown(() => sql.query(`ALTER FUNCTION usage_people_away RENAME TO usage_people`))
+  await setPrices(deps, owner, listOf({ from_month: '2025-07' }))
+  for (const month of ['2025-07', '2025-08', '2025-09', '2025-10']) {
+    t.strictSame((await freezeAll(month, after(12))).failed, [])
+    t.strictSame((await freezeAll(month, after(12))).frozen, 0, 'and not again')
+  }
+  const frozen = await statementOf(deps, id, '2025-10')
+  t.equal(frozen.inputs.use.quantities.active_users, rows[0].people, 'as the function has it')
+})
+
 t.test('the command line sets prices, freezes, and says what it did', async t => {
   const dir = t.testdir({ 'prices.json': '' })
   const file = join(dir, 'prices.json')

@@ -6,7 +6,8 @@ import { Fault } from '../lib/errors.ts'
 import type { TenantId } from '../tenant.ts'
 import type { TenantRow } from '../tenant-row.ts'
 import { toSafeNumber } from './decimal.ts'
-import { type Month, type MonthUse, monthOf, monthUse } from './month-use.ts'
+import { peopleOf } from './month-people.ts'
+import { type Month, type MonthUse, monthOf, monthsBefore, monthUse } from './month-use.ts'
 import { adjustmentsOf, priceOf, type StatementLine, totalOf } from './price.ts'
 import type { Prices } from './price-list.ts'
 
@@ -132,8 +133,9 @@ export async function freezeMonth(
   const failed: { tenant_id: string; problem: string }[] = []
   for (const id of ids) {
     try {
+      const people = await billedPeople(deps, id, month)
       const isFrozen = await deps.store.transaction(client =>
-        freezeOne(client, actor, id, month, nowMs).catch(asFault),
+        freezeOne(client, actor, id, month, nowMs, people).catch(asFault),
       )
       counts[isFrozen ? 'frozen' : 'empty']++
     } catch (error) {
@@ -157,10 +159,13 @@ export async function statementOf(
   nowMs = Date.now(),
 ): Promise<Statement> {
   const month = monthOf(monthText)
+  const [frozen] = await store.query(FIND, [id, dayOf(month.startMs)])
+  if (frozen !== undefined) return readStatement(frozen)
+  const people = await billedPeople({ store }, id, month)
   return store.transaction(async client => {
     const { rows } = await client.query<TenantRow>(FIND, [id, dayOf(month.startMs)])
     if (rows[0] !== undefined) return readStatement(rows[0])
-    const draft = await draftOf(client, id, month, nowMs)
+    const draft = await draftOf(client, id, month, nowMs, people)
     if (draft !== null) return draft
     throw new Fault('NOT_FOUND', `no tenant ${id}`, { publicMessage: 'There is no such tenant.' })
   })
@@ -183,6 +188,16 @@ export async function listStatements(
   }
 }
 
+type People = ReadonlyMap<string, number>
+
+/**
+ * Of the month and of those that its statement mends. Outside of its transaction, for that ends within one time-out; who comes
+ * meanwhile is, as all that comes later, for the next statement.
+ */
+function billedPeople({ store }: Deps, id: string, month: Month): Promise<People> {
+  return peopleOf(store, id, [...monthsBefore(month, ADJUSTED_MONTHS), month.text])
+}
+
 /** @returns false: there is nothing to bill, or it is frozen already @throws Fault CONFLICT */
 async function freezeOne(
   client: ClientBase,
@@ -190,11 +205,12 @@ async function freezeOne(
   id: string,
   month: Month,
   nowMs: number,
+  people: People,
 ): Promise<boolean> {
   await client.query(LOCK, [id])
   const { rowCount } = await client.query(FIND, [id, dayOf(month.startMs)])
   if (rowCount !== 0) return false
-  const draft = await draftOf(client, id, month, nowMs)
+  const draft = await draftOf(client, id, month, nowMs, people)
   if (draft === null || isEmpty(draft)) return false
   const { tenant_key: tenantKey, currency, total_minor, lines, inputs } = draft
   const { rows } = await client.query<{ id: string }>(INSERT, [
@@ -224,8 +240,9 @@ async function draftOf(
   id: string,
   month: Month,
   nowMs: number,
+  people: People,
 ): Promise<Statement | null> {
-  const use = await monthUse(client, id, month, nowMs)
+  const use = await monthUse(client, id, month, nowMs, people.get(month.text) ?? 0)
   if (use === null) return null
   const list = (await client.query<TenantRow>(PRICES, [use.plan ?? '*', dayOf(month.startMs)]))
     .rows[0]
@@ -235,7 +252,8 @@ async function draftOf(
   const lines = [...priceOf(prices, use)]
   const restated: Record<string, MonthUse> = {}
   for (const { before, was } of await billedBefore(client, id, month)) {
-    const now = await monthUse(client, id, monthOf(before.month), nowMs)
+    const counted = people.get(before.month) ?? 0
+    const now = await monthUse(client, id, monthOf(before.month), nowMs, counted)
     if (now === null) continue
     const mended = adjustmentsOf(before.month, before.inputs.price_list.prices, was, now)
     if (mended.length === 0) continue

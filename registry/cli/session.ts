@@ -12,11 +12,14 @@ import { userName } from '../lib/user-name.ts'
 import { RegistryStore } from '../store.ts'
 import type { Tenant, TenantId } from '../tenant.ts'
 import { findListedTenant, type ListedTenant } from '../tenant-list.ts'
+import { USERS_KEEP_DAYS_MIN } from '../usage-prune.ts'
 import { CliFailure, EXIT } from './failure.ts'
 
 /** What a command works with: the service of the control plane, and who is at the keyboard. */
 export interface Session extends AdminDeps {
   readonly actor: Actor
+  /** METERING_USERS_KEEP_DAYS. */
+  readonly usersKeepDays: number
 }
 
 const ENV = {
@@ -29,6 +32,7 @@ const ENV = {
   MASTER_ENCRYPTION_KEY: z.string(),
   MASTER_ENCRYPTION_KEY_PREVIOUS: list(),
   ARCHIVE_GRACE_DAYS: int(0, 3650, 30),
+  METERING_USERS_KEEP_DAYS: int(USERS_KEEP_DAYS_MIN, 3650, 100),
 }
 
 /** Runs `work` with a session and closes it, whatever happens. */
@@ -68,6 +72,7 @@ export async function withSession<T>(
       actor,
       log,
       archiveGraceDays: read.ARCHIVE_GRACE_DAYS,
+      usersKeepDays: read.METERING_USERS_KEEP_DAYS,
       tenantCa,
       platformIssuer: read.JWT_ISSUER ?? null,
       isProduction,

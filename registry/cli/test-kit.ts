@@ -54,7 +54,8 @@ export async function runHere(
   stdin.end(input)
   const streams = { input: stdin, output: collect('out'), error: collect('err') }
   try {
-    const code = await work({ ...world.deps, actor: owner, ...change }, streams)
+    const session = { ...world.deps, actor: owner, usersKeepDays: 100 }
+    const code = await work({ ...session, ...change }, streams)
     await new Promise(resolve => setImmediate(resolve))
     return { code, ...texts }
   } catch (error) {

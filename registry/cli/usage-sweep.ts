@@ -1,4 +1,5 @@
 import { takeSweepLease } from '../sweep-lease.ts'
+import { pruneUsers } from '../usage-prune.ts'
 import { type Measured, sweepUsage } from '../usage-sweep.ts'
 import { CliFailure, EXIT, type ExitCode } from './failure.ts'
 import type { Session } from './session.ts'
@@ -27,6 +28,14 @@ export async function sweep(
     else if (measured.problem !== null) error.write(`${measured.key}: ${measured.problem}\n`)
   }
   try {
+    const pruned = await pruneUsers(session, {
+      keepDays: session.usersKeepDays,
+      signal: lease.lost,
+    })
+    if (json) output.write(`${JSON.stringify({ event: 'pruned', ...pruned })}\n`)
+    else if (pruned.kept + pruned.rows > 0) {
+      output.write(`${pruned.rows} names and sketches pruned, ${pruned.kept} months kept\n`)
+    }
     const limits = { atOnce, perHost, tenantMs: tenantTimeout * 1000, signal: lease.lost }
     await sweepUsage(session, limits, tell)
     if (lease.lost.aborted) throw new CliFailure(EXIT.busy, 'another sweep has taken over')

@@ -1,11 +1,11 @@
 import type { Log } from './log.ts'
 
 /**
- * Runs `stop` once on SIGTERM or SIGINT, then exits 0; a second signal, or `drainMs` plus a second,
+ * Runs `stop` once on SIGTERM or SIGINT, then exits with the number that it returns, or 0; a second signal, or `drainMs` plus a second,
  * ends the process at once with 1. Uncaught errors are logged and end the process: state is unknown
  * after them, and the supervisor starts a fresh one.
  */
-export function onTermination(log: Log, drainMs: number, stop: () => Promise<void>): void {
+export function onTermination(log: Log, drainMs: number, stop: () => Promise<unknown>): void {
   let isStopping = false
   const terminate = (signal: NodeJS.Signals) => {
     if (isStopping) process.exit(1)
@@ -16,7 +16,7 @@ export function onTermination(log: Log, drainMs: number, stop: () => Promise<voi
       process.exit(1)
     }, drainMs + 1000).unref()
     stop().then(
-      () => process.exit(0),
+      code => process.exit(typeof code === 'number' ? code : 0),
       error => {
         log.error({ err: error }, 'stop failed')
         process.exit(1)
