@@ -95,3 +95,36 @@ t.test('the real interval rings, and close disarms all', async t => {
   t.equal(wheel.size, 0)
   await new Promise(resolve => setTimeout(resolve, 30))
 })
+
+t.test(
+  'thousands that are due together let others take their turn in between, and all ring',
+  async t => {
+    const { wheel, rung, pass } = bench()
+    const count = 1000
+    const late = new Alarm(() => rung.push('late'))
+    for (let i = 0; i < count; i++) {
+      const alarm: Alarm = new Alarm(() => {
+        rung.push('due')
+        // As a connection does that says why and then lingers.
+        if (i % 2 === 0) wheel.arm(alarm, 100_000)
+      })
+      wheel.arm(alarm, 300)
+    }
+    wheel.arm(late, 500)
+    pass(500)
+    const first = rung.length
+    t.ok(first > 0 && first <= 64, `${first} at once`)
+    let turns = 1
+    for (let before = first; rung.length < count; before = rung.length) {
+      await new Promise(resolve => setImmediate(resolve))
+      t.ok(rung.length - before <= 64)
+      turns++
+    }
+    t.ok(turns >= count / 64)
+    t.equal(rung.includes('late'), false, 'who is due later waits for his time')
+    t.equal(wheel.size, count / 2 + 1)
+    pass(200)
+    t.equal(rung.at(-1), 'late')
+    t.equal(rung.length, count + 1, 'each once')
+  },
+)
