@@ -35,7 +35,7 @@ export class Generator {
     return report.result
   }
 
-  /** Closes what the idle scenario holds open. */
+  /** Closes what the idle scenario, or a flood, holds open. */
   async release(): Promise<void> {
     await this.#ask({ type: 'release' }, SLACK_MS)
   }

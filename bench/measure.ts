@@ -31,6 +31,8 @@ export interface Target {
 }
 
 const IDLE_SETTLE_MS = 500
+/** V8 has moved a flood's connections out of its young generation by then, and cleared up those of the last one. */
+const SETTLE_S = 1
 
 export async function measure(
   generator: Generator,
@@ -72,17 +74,37 @@ export async function measureAdded(
   }
 }
 
-/** The same rate without the flood and beside it, one after the other: the difference is the flood's. */
+/**
+ * The same rate without the flood and beside it, one after the other: the difference is the flood's. Each time the same load
+ * runs for a while before it counts, so that neither the flood's coming nor its going is in a figure.
+ *
+ * @param isFloodFirst in every other round, for what comes first finds another process than what comes second
+ */
 export async function measureFlooded(
   generator: Generator,
+  flooder: Generator,
   scenario: Scenario,
   target: Target,
   ratePerS: number,
   seconds: number,
+  isFloodFirst: boolean,
 ): Promise<Sample> {
-  const alone = { ...jobOf(scenario, target.port, seconds), ratePerS }
-  const base = await runJob(generator, alone, target)
-  const beside = await runJob(generator, { ...alone, flood: scenario.flood }, target)
+  const job = { ...jobOf(scenario, target.port, seconds), ratePerS }
+  const settled = async () => {
+    await runJob(generator, { ...job, seconds: SETTLE_S }, target)
+    return runJob(generator, job, target)
+  }
+  const flooded = async () => {
+    await flooder.prepare({ ...job, kind: 'flood', flood: scenario.flood })
+    try {
+      return await settled()
+    } finally {
+      await flooder.release()
+    }
+  }
+  const first = isFloodFirst ? await flooded() : null
+  const base = await settled()
+  const beside = first ?? (await flooded())
   return {
     ...beside.sample,
     p50: beside.result.p50 - base.result.p50,

@@ -72,7 +72,7 @@ export async function runScenario(
         options.progress(`${scenario.name}: round ${round} of ${options.rounds}, ${peer.name}`)
         try {
           if (scenario.kind === 'idle' && round > 1) await restart(scene, contender)
-          samples.push(await runRound(scene, scenario, contender, options.seconds))
+          samples.push(await runRound(scene, scenario, contender, options.seconds, round))
         } catch (error) {
           contenders.splice(contenders.indexOf(contender), 1)
           await giveUp(peer, contender.running, error)
@@ -133,13 +133,18 @@ async function warmUp(
   return Math.round((await saturation(scene.generator, scenario, running, seconds)) / 2)
 }
 
-function runRound(
-  { generator, upstreamPort }: Scene,
+async function runRound(
+  { generator, flooder, upstreamPort }: Scene,
   scenario: Scenario,
   { running, ratePerS }: Contender,
   seconds: number,
+  round: number,
 ): Promise<Sample> {
   if (scenario.kind !== 'open') return measure(generator, scenario, running, seconds)
-  if (scenario.flood > 0) return measureFlooded(generator, scenario, running, ratePerS, seconds)
+  if (scenario.flood > 0) {
+    const flood = await flooder()
+    const isFirst = round % 2 === 0
+    return measureFlooded(generator, flood, scenario, running, ratePerS, seconds, isFirst)
+  }
   return measureAdded(generator, scenario, running, upstreamPort, ratePerS, seconds)
 }

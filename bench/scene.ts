@@ -18,6 +18,8 @@ const CONNECTIONS_MAX = 11_000
 export interface Scene {
   readonly world: World
   readonly generator: Generator
+  /** Another one, for floods beside what is measured; started when it is first asked for. */
+  flooder(): Promise<Generator>
   readonly upstreamPort: number
   readonly pinning: string
   /** Where Doorman's CPU profiles go; null where none are wanted. */
@@ -60,10 +62,18 @@ export async function setScene(
     await waitUntilReady(upstream, () => acceptsConnections(upstreamPort))
     const generator = await Generator.start(worldFile, pinning.load)
     ends.push(() => generator.stop())
+    let flooder: Promise<Generator> | null = null
 
     return {
       world,
       generator,
+      flooder() {
+        flooder ??= Generator.start(worldFile, pinning.load).then(started => {
+          ends.push(() => started.stop())
+          return started
+        })
+        return flooder
+      },
       upstreamPort,
       pinning: pinning.text,
       profileDir,

@@ -2,7 +2,7 @@ import type { Sample } from '../lib/stalls.ts'
 
 /** What the load generator is asked to do; plain data, for it is another process. */
 export interface Job {
-  readonly kind: 'closed' | 'open' | 'churn' | 'websocket' | 'idle'
+  readonly kind: 'closed' | 'open' | 'churn' | 'websocket' | 'idle' | 'flood'
   /** On 127.0.0.1. */
   readonly port: number
   readonly connections: number
@@ -10,7 +10,7 @@ export interface Job {
   readonly seconds: number
   /** Arrivals per second; for `open` alone. */
   readonly ratePerS: number
-  /** Connections beside the measured ones that never become a request; for `open` alone. */
+  /** Connections that never become a request; for `flood` alone, which has no others. */
   readonly flood: number
   /** A request that finds no connection free is not sent at all, and counted; for `open` alone. */
   readonly drops?: boolean

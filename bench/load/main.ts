@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { makeToken } from '../lib/tokens.ts'
 import { prepareChurn } from './churn.ts'
 import { type Prepared, prepareClosed } from './closed.ts'
+import { prepareFlood } from './flood.ts'
 import { type Idle, prepareIdle } from './idle.ts'
 import type { Command, Job, Numbered, Report, Traffic, World } from './job.ts'
 import { prepareOpen } from './open.ts'
@@ -49,6 +50,8 @@ async function prepare(job: Job): Promise<Prepared | Idle> {
       return prepareChurn(job, requestsFor(job.traffic, true))
     case 'idle':
       return prepareIdle(job, requestsFor(job.traffic, false))
+    case 'flood':
+      return prepareFlood(job)
     case 'websocket':
       return prepareWebSocket(job, handshakes(job.traffic))
   }

@@ -1,6 +1,5 @@
 import type { Prepared } from './closed.ts'
 import { Connection } from './connection.ts'
-import { startFlood } from './flood.ts'
 import type { Job } from './job.ts'
 import type { Requests } from './requests.ts'
 import { Tally } from './tally.ts'
@@ -62,7 +61,6 @@ export async function prepareOpen(job: Job, requests: Requests): Promise<Prepare
   }
 
   await Promise.all(Array.from({ length: job.connections }, openOne))
-  const endFlood = await startFlood(job.port, job.flood)
   return {
     async run() {
       isRunning = true
@@ -89,7 +87,6 @@ export async function prepareOpen(job: Job, requests: Requests): Promise<Prepare
       while ((onWay > 0 || waiting.length > 0) && performance.now() < deadline) await nap()
       for (let left = onWay + waiting.length; left > 0; left--) tally.error('no answer in time')
       isRunning = false
-      endFlood()
       for (const connection of idle) connection.close()
       return tally.result()
     },
