@@ -1,4 +1,5 @@
 import type pg from 'pg'
+import type { Fault } from './lib/errors.ts'
 import type { RegistryStore } from './store.ts'
 import { conflict } from './store-fault.ts'
 import type { Tenant, TenantId } from './tenant.ts'
@@ -23,6 +24,20 @@ const FIND_DATABASE_OWNER = `
   SELECT id, tenant_key FROM tenants WHERE (${DATABASE_PLACE}) = (lower($2), $3::int, $4)
   ORDER BY id = $1 DESC, tenant_key LIMIT 1`
 
+/** The same for many at once, in one order everywhere, so that two who take many do not wait in a circle. */
+const LOCK_DATABASES = `
+  SELECT pg_advisory_xact_lock(key) FROM (
+    SELECT DISTINCT hashtextextended('doorman database ' || lower(place), 0) AS key
+    FROM unnest($1::text[]) AS place ORDER BY key
+  ) AS places`
+
+/** Under those locks: who has one of the databases. Index tenants_database_place. */
+const FIND_DATABASE_OWNERS = `
+  SELECT wanted.place, min(tenant_key::text) AS tenant_key
+  FROM unnest($1::text[], $2::text[], $3::int[], $4::text[]) AS wanted (place, host, port, name)
+  JOIN tenants ON (${DATABASE_PLACE}) = (lower(wanted.host), wanted.port, wanted.name)
+  GROUP BY wanted.place`
+
 /** For the CLI's list: tenants that name the same database as another one. */
 const SHARED_DATABASES = `
   SELECT id FROM (
@@ -40,16 +55,38 @@ export async function requireFreeDatabase(
   id: TenantId,
   { host, port, name }: DatabasePlace,
 ): Promise<void> {
-  const place = `${host}:${port}/${name}`
+  const place = placeName({ host, port, name })
   await client.query(LOCK_DATABASE, [place])
   const found = await client.query<TenantRow>(FIND_DATABASE_OWNER, [id, host, port, name])
   const [owner] = found.rows
   if (owner !== undefined && owner.id !== id) {
-    throw conflict(
-      `tenant ${owner.tenant_key} has the database ${place} already, and the two would share ` +
-        'their data; allow a shared database if that is meant',
-    )
+    throw placeTaken(`tenant ${owner.tenant_key}`, place)
   }
+}
+
+/** In a transaction of `client`: takes the databases until its end. @returns who has one already, by `placeName` */
+export async function takeDatabases(
+  client: pg.ClientBase,
+  places: readonly DatabasePlace[],
+): Promise<ReadonlyMap<string, string>> {
+  if (places.length === 0) return new Map()
+  const names = places.map(placeName)
+  await client.query(LOCK_DATABASES, [names])
+  const columns = [places.map(p => p.host), places.map(p => p.port), places.map(p => p.name)]
+  const { rows } = await client.query<TenantRow>(FIND_DATABASE_OWNERS, [names, ...columns])
+  return new Map(rows.map(row => [String(row.place), String(row.tenant_key)]))
+}
+
+/** As an operator reads it; the same text, the same place. */
+export function placeName({ host, port, name }: DatabasePlace): string {
+  return `${host.toLowerCase()}:${port}/${name}`
+}
+
+export function placeTaken(who: string, place: string): Fault {
+  return conflict(
+    `${who} has the database ${place} already, and the two would share ` +
+      'their data; allow a shared database if that is meant',
+  )
 }
 
 /** Ids of tenants that name the same database as another tenant. */

@@ -9,16 +9,15 @@ export interface CsvRecord {
 /**
  * Records of a CSV text (RFC 4180): fields in quotes may hold commas, line ends and doubled quotes.
  *
+ * @param firstLine the number of the first line of `text` in its file
  * @throws Fault VALIDATION_FAILED on a quote that is never closed, or in the middle of a field; no text is quoted
  */
-export function readCsv(text: string): readonly CsvRecord[] {
+export function readCsv(text: string, firstLine = 1): readonly CsvRecord[] {
   const field = /(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r\n|\n|\r|$)/y
   const records: CsvRecord[] = []
   let cells: string[] = []
-  let line = 1
-  let startsAt = 1
-  // A spreadsheet puts a byte order mark in front.
-  field.lastIndex = text.startsWith('\uFEFF') ? 1 : 0
+  let line = firstLine
+  let startsAt = firstLine
   while (field.lastIndex < text.length || cells.length > 0) {
     const found = field.exec(text)
     if (found === null) {

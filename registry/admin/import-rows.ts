@@ -1,20 +1,14 @@
 import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
 import { EnvelopeError, type Keyring, SECRET_COLUMNS, type SecretColumn } from '../envelope.ts'
-import { Fault } from '../lib/errors.ts'
 import { parseTenantId, type TenantId } from '../tenant.ts'
-import { readCsv } from './csv.ts'
 import { type CreateInput, createInput, readFields, wrongField } from './fields.ts'
-
-/** One tenant of a fleet that is to be taken over, with the names of the columns of `tenants`. */
-export interface ImportRow {
-  /** Of the file, from 1; of a JSON array the place. */
-  readonly line: number
-  readonly values: Readonly<Record<string, unknown>>
-}
+import type { ImportRow } from './import-file.ts'
 
 export interface ReadRow {
   readonly id: TenantId
+  /** Of the input what the file says; the rest has its default. The id too, where it is there. */
+  readonly given: readonly string[]
   /** Secrets in the clear. */
   readonly input: CreateInput
   /** "Sign everyone out" of before stays in force. */
@@ -28,31 +22,6 @@ const IGNORED = [
 ]
 const NUMBERS = ['db_port', 'db_pool_max']
 const moment = z.iso.datetime({ offset: true }).nullable()
-
-/**
- * The rows of a file: CSV with a head line, a JSON array, or JSON lines.
- *
- * @throws Fault VALIDATION_FAILED where the file as a whole cannot be read; no value is quoted
- */
-export function readImport(text: string): readonly ImportRow[] {
-  const first = text.trimStart()[0]
-  if (first === '[') return objects(parse(text, null), 1)
-  if (first === '{') {
-    return text.split('\n').flatMap((line, i) => {
-      return line.trim() === '' ? [] : objects([parse(line, i + 1)], i + 1)
-    })
-  }
-  const [head, ...records] = readCsv(text)
-  const names = head?.cells.map(name => name.trim()) ?? []
-  if (!names.includes('tenant_key')) throw wrong('line 1: no column tenant_key')
-  if (new Set(names).size < names.length) throw wrong('line 1: a column is there twice')
-  return records.map(({ line, cells }) => {
-    if (cells.length !== names.length) {
-      throw wrong(`line ${line}: ${cells.length} fields where the head has ${names.length}`)
-    }
-    return { line, values: Object.fromEntries(names.map((name, i) => [name, cells[i]])) }
-  })
-}
 
 /**
  * One row as the service takes a new tenant. A secret may be in the clear (`db_password`) or sealed
@@ -85,7 +54,8 @@ export function readImportRow({ values }: ImportRow, keyring: Keyring): ReadRow 
   const input = readFields(createInput, { ...fields, verify: false })
   const read = moment.safeParse(after ?? null)
   if (!read.success) throw wrongField('tokens_valid_after', 'must be a time with its zone')
-  return { id: id as TenantId, input, tokensValidAfter: read.data }
+  const names = [...Object.keys(fields), ...(givenId === undefined ? [] : ['id'])]
+  return { id: id as TenantId, given: names, input, tokensValidAfter: read.data }
 }
 
 function open(keyring: Keyring, owner: string, column: SecretColumn, sealed: unknown): string {
@@ -103,27 +73,4 @@ function readLimits(text: string): unknown {
   } catch {
     throw wrongField('limits', 'must be JSON')
   }
-}
-
-function objects(value: unknown, line: number): readonly ImportRow[] {
-  const list = Array.isArray(value) ? value : []
-  return list.map((values, i) => {
-    if (values === null || typeof values !== 'object' || Array.isArray(values)) {
-      throw wrong(`entry ${line + i}: not an object`)
-    }
-    return { line: line + i, values }
-  })
-}
-
-/** The parser's message quotes the text, which holds secrets. */
-function parse(text: string, line: number | null): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    throw wrong(line === null ? 'the file is not JSON' : `line ${line}: not JSON`)
-  }
-}
-
-function wrong(text: string): Fault {
-  return new Fault('VALIDATION_FAILED', text)
 }

@@ -1,139 +1,75 @@
-import type { ClientBase } from 'pg'
-import { DatabaseError } from 'pg'
-import { requireFreeDatabase } from '../database-place.ts'
 import type { Keyring } from '../envelope.ts'
 import { Fault } from '../lib/errors.ts'
 import type { Actor } from './actor.ts'
-import { tellAudit } from './change.ts'
 import type { AdminDeps } from './deps.ts'
-import { type ImportRow, type ReadRow, readImportRow } from './import-rows.ts'
-import { tenantItem } from './item.ts'
-import { columnsOf, requireSound } from './merge.ts'
-import { insertRow } from './row.ts'
+import { type BatchOptions, type ImportResult, importBatch, type Taken } from './import-batch.ts'
+import type { FileLine } from './import-file.ts'
 
-export interface ImportOptions {
-  /** false: the same work, and then all is taken back. */
-  readonly apply: boolean
-  readonly allowSharedDatabase: boolean
+export interface ImportOptions extends Pick<BatchOptions, 'writes' | 'allowSharedDatabase'> {
   /** Opens the secrets of the file. */
   readonly sealedBy: Keyring
 }
 
-export interface ImportResult {
-  readonly line: number
-  readonly outcome: 'created' | 'exists' | 'failed'
-  /** The tenant's key, as far as it could be read. */
-  readonly key: string
-  readonly problem: string | null
-}
-
-/** Each place of a database is locked until the end; PostgreSQL has room for some 6,000 locks. */
-export const IMPORT_ROWS_MAX = 2000
-
-const FIND = `
-  SELECT id, tenant_key::text AS key FROM tenants WHERE id = $1 OR lower(tenant_key::text) = $2`
-
-/** Ends the transaction of a trial. */
-class TakenBack extends Error {
-  override readonly name = 'TakenBack'
-}
+/** Lines in one transaction: its locks are few, and what waits for one of its databases does so for a second. */
+const BATCH_LINES = 500
+/** With `all`: each place of a database is locked until the end, and PostgreSQL has room for some 6,000 locks. */
+export const IMPORT_ATOMIC_MAX = 2000
+/** Keys, ids and places of the lines before are kept in memory: 300 bytes or so a line. */
+export const IMPORT_LINES_MAX = 200_000
 
 /**
- * Takes over a fleet, all of it or nothing: one line that fails takes all back. A trial does the very same work, so
- * that what it says is what the Registry says. Tenants that exist are left as they are.
+ * Takes over a fleet, some hundred lines at a time: a line that fails is told of and left out, and the others are
+ * written. So a run that was cut short is run again: what is there already and is as the file says is skipped. A trial
+ * does the very same work, so that what it says is what the Registry says, but for what lies between two batches in the
+ * Registry alone (prefixes of one bucket). Tenants that exist are left as they are.
  *
- * @returns one result a row, in their order
- * @throws Fault VALIDATION_FAILED with too many rows, REGISTRY_UNAVAILABLE
+ * @returns the results of each batch once it is written, one a line, in their order
+ * @throws Fault VALIDATION_FAILED where the file cannot be read on, or has too many lines; REGISTRY_UNAVAILABLE. Batches
+ * before that are written, and told of
  */
-export async function importTenants(
+export async function* importTenants(
   deps: AdminDeps,
   actor: Actor,
-  rows: readonly ImportRow[],
+  lines: AsyncIterable<FileLine>,
   options: ImportOptions,
-): Promise<readonly ImportResult[]> {
-  if (rows.length > IMPORT_ROWS_MAX) {
-    const text = `more than ${IMPORT_ROWS_MAX} tenants in one file: split it`
-    throw new Fault('VALIDATION_FAILED', text)
-  }
+): AsyncGenerator<readonly ImportResult[], void, undefined> {
   const keyring = await deps.keyring()
-  const results: ImportResult[] = []
-  let takenBack = false
+  const taken: Taken = new Map()
+  const isAtomic = options.writes === 'all'
+  const linesMax = isAtomic ? IMPORT_ATOMIC_MAX : IMPORT_LINES_MAX
+  const reader = lines[Symbol.asyncIterator]()
   try {
-    await deps.store.transaction(async client => {
-      await tellAudit(client, { actor, action: 'tenant.import' })
-      for (const row of rows) results.push(await importOne(deps, client, keyring, row, options))
-      if (options.apply && results.every(({ outcome }) => outcome !== 'failed')) return
-      takenBack = true
-      throw new TakenBack('taken back')
-    })
-  } catch (error) {
-    if (!takenBack) throw error
+    for (let count = 0; ; ) {
+      const read = await readBatch(reader, isAtomic ? linesMax + 1 : BATCH_LINES)
+      count += read.lines.length
+      const problem = count > linesMax ? tooMany(linesMax) : read.problem
+      if (isAtomic && problem !== null) throw problem
+      if (count <= linesMax && read.lines.length > 0) {
+        yield await importBatch(deps, read.lines, taken, { ...options, actor, keyring })
+      }
+      if (problem !== null) throw problem
+      if (read.isEnd) return
+    }
+  } finally {
+    await reader.return?.()
   }
-  return results
 }
 
-async function importOne(
-  deps: AdminDeps,
-  client: ClientBase,
-  keyring: Keyring,
-  row: ImportRow,
-  options: ImportOptions,
-): Promise<ImportResult> {
-  const key = String(row.values.tenant_key ?? '').slice(0, 64)
-  const result = (outcome: ImportResult['outcome'], problem: string | null = null) => {
-    return { line: row.line, outcome, key, problem }
-  }
-  await client.query('SAVEPOINT line')
+/** What was read before a problem counts. */
+async function readBatch(reader: AsyncIterator<FileLine>, max: number) {
+  const lines: FileLine[] = []
   try {
-    const read = readImportRow(row, options.sealedBy)
-    const isNew = await place(deps, client, keyring, read, options)
-    await client.query('RELEASE SAVEPOINT line')
-    return result(isNew ? 'created' : 'exists')
-  } catch (error) {
-    // Anything else is the Registry's end and not the line's.
-    if (!(error instanceof Fault || error instanceof DatabaseError)) throw error
-    const { isDatabase, problem } = problemOf(error)
-    if (isDatabase && !/^(22|23)/.test(String((error as DatabaseError).code))) throw error
-    await client.query('ROLLBACK TO SAVEPOINT line; RELEASE SAVEPOINT line')
-    return result('failed', problem)
+    while (lines.length < max) {
+      const next = await reader.next()
+      if (next.done) return { lines, isEnd: true, problem: null }
+      lines.push(next.value)
+    }
+    return { lines, isEnd: false, problem: null }
+  } catch (problem) {
+    return { lines, isEnd: true, problem }
   }
 }
 
-/** @returns false where the tenant exists already */
-async function place(
-  deps: AdminDeps,
-  client: ClientBase,
-  keyring: Keyring,
-  { id, input, tokensValidAfter }: ReadRow,
-  { allowSharedDatabase }: ImportOptions,
-): Promise<boolean> {
-  const key = input.tenant_key
-  const { rows } = await client.query<{ id: string; key: string }>(FIND, [id, key])
-  const [known] = rows
-  if (known !== undefined) {
-    if (known.key.toLowerCase() === key) return false
-    throw new Fault('CONFLICT', `tenant ${known.key} has this id`)
-  }
-  const columns = {
-    db_port: 5432,
-    mode: 'shared',
-    ...columnsOf(keyring, id, input),
-    status: input.status,
-    ...(tokensValidAfter !== null && { tokens_valid_after: tokensValidAfter }),
-  }
-  requireSound({}, columns, deps)
-  const { db_host: host, db_name: name } = input
-  const at = { host, port: Number(columns.db_port), name }
-  if (!allowSharedDatabase) await requireFreeDatabase(client, id, at)
-  const { problem } = tenantItem(await insertRow(client, id, key, columns))
-  if (problem !== null) throw new Fault('VALIDATION_FAILED', problem)
-  return true
-}
-
-function problemOf(error: Fault | DatabaseError) {
-  if (error instanceof Fault) return { isDatabase: false, problem: error.reason }
-  // Its message names the rule; the row, which holds secrets, is in its detail and stays there.
-  const isTaken = error.code === '23505'
-  const problem = isTaken ? `${error.constraint}: another tenant has it already` : error.message
-  return { isDatabase: true, problem }
+function tooMany(linesMax: number): Fault {
+  return new Fault('VALIDATION_FAILED', `more than ${linesMax} lines: split the file`)
 }

@@ -7,13 +7,13 @@ import { wrongField } from './fields.ts'
 import type { Columns } from './row.ts'
 
 /** Fields whose column has the same name. */
-const PLAIN = [
+export const PLAIN = [
   ...['name', 'mode', 'db_host', 'db_port', 'db_name', 'db_user', 'db_ssl_mode', 'db_pool_max'],
   ...['bucket_provider', 'bucket_name', 'bucket_region', 'bucket_endpoint', 'bucket_prefix'],
   ...['app_url', 'plan', 'limits', 'token_issuer', 'token_jwks_url', 'token_audience'],
 ] as const
 
-const SECRETS = {
+export const SECRETS = {
   db_password: 'db_password_encrypted',
   bucket_access_key: 'bucket_access_key_encrypted',
   bucket_secret_key: 'bucket_secret_key_encrypted',
