@@ -2,7 +2,7 @@ import { type ClientRequest, Agent as HttpAgent, IncomingMessage } from 'node:ht
 import { Agent as HttpsAgent } from 'node:https'
 import { isIP, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import httpProxy from 'http-proxy'
+import type httpProxy from 'http-proxy'
 import type { MintedContext } from '../registry/context.ts'
 import type { AddressPolicy } from '../registry/lib/address.ts'
 import { Fault } from '../registry/lib/errors.ts'
@@ -14,6 +14,7 @@ import type { Fleet, Home } from './fleet/fleet.ts'
 import type { Replica } from './fleet/replica.ts'
 import { type Finish, upstreamHeaders } from './forward.ts'
 import type { TrustedProxies } from './forwarded.ts'
+import { loadHttpProxy } from './http-proxy.ts'
 import { type OpenSockets, socketTokenOf } from './open-sockets.ts'
 import { cleanResponseHeaders } from './upstream/response-head.ts'
 import { FrameBoundaries, GOING_AWAY_FRAME } from './websocket-frames.ts'
@@ -51,7 +52,7 @@ export type Upgrader = (exchange: Exchange, context: MintedContext, finish: Fini
  */
 export function makeUpgrader(options: UpgradeOptions): Upgrader {
   // `toProxy` sends req.url as it is: parsed and printed again it would differ from what was signed.
-  const proxy = httpProxy.createProxyServer({ ws: true, toProxy: true, xfwd: false })
+  const proxy = loadHttpProxy().createProxyServer({ ws: true, toProxy: true, xfwd: false })
   const made = new WeakMap<IncomingMessage, ClientRequest>()
   proxy.on('proxyReqWs', (proxyReq, req) => made.set(req, proxyReq))
   // Every call passes its own error callback; this one keeps a late error from being thrown.
