@@ -22,6 +22,29 @@ t.test('a bad environment is one list of problems, exit 1 and no stack trace', a
   t.notMatch(output, / at .*\.ts/)
 })
 
+/** Files that a process has loaded once it has loaded `module`. */
+async function loadedBy(module: string): Promise<string> {
+  const script = `
+    import { registerHooks } from 'node:module'
+    registerHooks({ load: (url, context, next) => (console.log(url), next(url, context)) })
+    await import('./gateway/${module}')`
+  const args = ['--input-type=module', '--eval', script]
+  const { code, output } = await run(process.execPath, args, START_MS, { cwd: ROOT, env: {} })
+  t.equal(code, 0, output)
+  t.match(output, new RegExp(`gateway/${module}`))
+  return output
+}
+
+t.test('a worker loads no control plane, and a primary no data plane', async t => {
+  const control = /registry\/admin\/api\/|registry\/console\/|node_modules\/fastify\//
+  const data = /gateway\/(gateway|handle)\.ts|gateway\/http1\/server|node_modules\/undici\//
+  const [worker, primary] = [await loadedBy('cluster-worker.ts'), await loadedBy('run-primary.ts')]
+  t.notMatch(worker, control)
+  t.match(worker, data)
+  t.notMatch(primary, data)
+  t.match(primary, control)
+})
+
 t.test('the gateway through the life of its Registry', async t => {
   const world = await startWorld()
   const upstream = await startUpstream()
