@@ -1,4 +1,12 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import t from 'tap'
@@ -52,7 +60,7 @@ t.test('every manifest fits the schema of Kubernetes, and has no field beside it
 
 t.test('every kustomization names files that exist, and reaches all of ours', async t => {
   const reached = new Set(
-    ['overlays/production', 'overlays/production/migrate'].flatMap(folder =>
+    ['overlays/production', 'overlays/production/migrate', 'traces'].flatMap(folder =>
       partsOf(folder, kustomizations),
     ),
   )
@@ -91,6 +99,49 @@ t.test(
     }
   },
 )
+
+t.test('traces are off, and one line of the overlay turns them on, of both', async t => {
+  const overlay = readSource('deploy/kubernetes/overlays/production/kustomization.yaml')
+  const turnedOn = overlay.replace(/^ {2}# (- \.\.\/\.\.\/traces)$/m, '  $1')
+  t.not(turnedOn, overlay, 'the line is there')
+  for (const name of ['doorman-gateway', 'doorman-app']) {
+    const without = literalsOf('base', name)
+    t.notMatch([...without.keys()].join(), /OTEL/)
+    const literals = literalsOf('traces', name)
+    t.match(
+      literals.get('OTEL_EXPORTER_OTLP_ENDPOINT'),
+      /^http:\/\/collector\.observability\.svc:4318$/,
+    )
+    const { to, ports } = named('NetworkPolicy', 'to-collector').spec.egress[0]
+    t.match(to[0].namespaceSelector.matchLabels, { 'kubernetes.io/metadata.name': 'observability' })
+    t.equal(ports[0].port, 4318)
+  }
+  if (await whyNot()) return
+  // An overlay of its own, beside the one that it is a copy of.
+  const folder = mkdtempSync(join(realpathSync(tmpdir()), 'doorman-overlay-'))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }))
+  const place = join(folder, 'overlays/production')
+  cpSync(join(FOLDER, 'overlays/production'), place, { recursive: true })
+  for (const name of ['base', 'monitoring', 'custom-metrics', 'traces', 'migrate']) {
+    cpSync(join(FOLDER, name), join(folder, name), { recursive: true })
+  }
+  const made = async () => {
+    const { code, stdout, output } = await run('kubectl', ['kustomize', place], 60_000)
+    t.equal(code, 0, output)
+    return readManifests(stdout)
+  }
+  const traced = (documents: readonly Manifest[]) =>
+    documents
+      .filter(
+        ({ kind, data = {} }) => kind === 'ConfigMap' && 'OTEL_EXPORTER_OTLP_ENDPOINT' in data,
+      )
+      .map(({ metadata }) => metadata.name.replace(/-\w+$/, ''))
+  t.strictSame(traced(await made()), [])
+  writeFileSync(join(place, 'kustomization.yaml'), turnedOn)
+  const documents = await made()
+  t.strictSame(traced(documents).sort(), ['doorman-app', 'doorman-gateway'])
+  for (const document of documents) t.strictSame(await problemsOf(document), [], document.kind)
+})
 
 t.test('every selector finds the pods that it is meant for', async t => {
   const labels = workloads.map(({ spec }) => spec.template.metadata.labels as Labels)
@@ -171,6 +222,7 @@ t.test(
       const literals = [
         ...literalsOf('base', `doorman-${name}`),
         ...literalsOf('overlays/production', `doorman-${name}`),
+        ...literalsOf('traces', `doorman-${name}`),
       ]
       return {
         NODE_ENV: 'production',
@@ -313,7 +365,7 @@ t.test(
     }
     t.strictSame(
       [...new Set(rules.flatMap(portsOf))].sort(),
-      [3000, 3001, 443, 53, 5432, 9090, 9091],
+      [3000, 3001, 4318, 443, 53, 5432, 9090, 9091],
     )
   },
 )

@@ -9,6 +9,8 @@ export interface Manifest {
   readonly metadata: { readonly name: string; readonly labels?: Labels }
   // biome-ignore lint/suspicious/noExplicitAny: its shape is compared with Kubernetes' own schemas first
   readonly spec: any
+  /** Of a ConfigMap. */
+  readonly data?: Readonly<Record<string, string>>
 }
 
 export type Labels = Readonly<Record<string, string>>
