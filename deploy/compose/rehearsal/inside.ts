@@ -98,6 +98,28 @@ t.test('what runs is nobody, on a root that it cannot write to, with its own sec
   }
 })
 
+t.test(
+  'console and admin API are at a gateway’s own address, and at no published port',
+  async t => {
+    const [address] = engine.networks.addressesOf('gateway', ['edge'])
+    const inside = `http://${address}:9091`
+    const token = readFileSync(engine.secretFile('ADMIN_API_KEY'), 'utf8')
+    t.equal((await call(inside, '/admin/tenants')).status, 200)
+    t.equal((await call(inside, '/api/admin/tenants', { token })).status, 200)
+    t.equal((await call(inside, '/api/admin/tenants')).status, 401)
+    for (const port of [9090, 9091]) {
+      const open = `http://127.0.0.1:${port}`
+      t.equal(
+        (await call(open, '/api/admin/tenants', { token })).status,
+        401,
+        'a tenant’s path there',
+      )
+      t.equal((await call(open, '/admin/tenants', { token })).status, 404)
+      t.equal((await call(open, '/metrics', { token })).status, 404)
+    }
+  },
+)
+
 t.test('a first tenant is made as documented, and is served by both gateways', async t => {
   const { code, output } = await type(tenant)
   t.equal(code, 0, output)
