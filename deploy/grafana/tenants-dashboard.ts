@@ -230,10 +230,11 @@ export const TENANTS_DASHBOARD: Dashboard = {
         },
         {
           title: 'Batches',
-          help: 'refused above 0: usage is lost to the invoices.',
+          help: 'refused above 0: usage was put aside in usage_refused. waits: the Registry did not take it, and why.',
           unit: 'ops',
           queries: {
             '{{outcome}}': `sum by (outcome) (${rate('doorman_metering_batches_total')})`,
+            'waits: {{why}}': `sum by (why) (${rate('doorman_metering_failures_total')})`,
           },
         },
         {

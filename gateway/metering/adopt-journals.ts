@@ -1,6 +1,7 @@
 import { open, readdir, readFile, rename, stat, unlink } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { basename, join } from 'node:path'
+import { Fault } from '../../registry/lib/errors.ts'
 import type { Log } from '../../registry/lib/log.ts'
 import type { RegistryStore } from '../../registry/store.ts'
 import { refusalOf } from '../../registry/usage-refusal.ts'
@@ -43,7 +44,7 @@ const JOURNAL_BYTES_MAX = 256 * 1024 * 1024
  * @throws Fault REGISTRY_UNAVAILABLE: what is left is there for the next time
  */
 export async function adoptJournals(options: AdoptOptions): Promise<number> {
-  const { dir, instance, log, quiet } = options
+  const { dir, instance, quiet } = options
   const all = await readdir(dir)
   for (const path of quiet?.keys() ?? []) if (!all.includes(basename(path))) quiet?.delete(path)
   await removeStale(dir, all)
@@ -55,33 +56,40 @@ export async function adoptJournals(options: AdoptOptions): Promise<number> {
   let adopted = 0
   /** Processes of which a file has to wait, and so all after it. */
   const waiting = new Map<string, unknown>()
-  for (const { name, instance: of, sequence } of files) {
-    if (waiting.has(of)) continue
-    const found = await readAbandoned(join(dir, name), quiet)
-    if (found === 'gone' || found === 'alive') continue
-    if (found === null || found.head.sequence !== sequence) {
-      log.error({ file: name }, 'not a journal, put aside')
-      await putAside(join(dir, name))
-      continue
-    }
-    if (await isVoid(dir, found)) {
-      await unlink(join(dir, name)).catch(() => {})
-      continue
-    }
-    if (!found.head.isFinal) await removeRest(dir, found)
+  for (const file of files) {
+    if (waiting.has(file.instance)) continue
     try {
-      const outcome = await bringIn(options, name, found)
-      if (outcome === 'aside') await putAside(join(dir, name))
-      else await unlink(join(dir, name)).catch(() => {})
-      if (outcome === 'applied') adopted++
+      if (await adoptOne(options, file.name, file.sequence)) adopted++
     } catch (error) {
-      // One that cannot come in now holds up those of its own process, and no others.
-      if (refusalOf(error).why === 'unreachable') throw error
-      waiting.set(of, error)
+      // One that cannot be read, or cannot come in now, holds up those of its own process and no others.
+      if (error instanceof Fault && refusalOf(error).why === 'unreachable') throw error
+      waiting.set(file.instance, error)
     }
   }
   for (const error of waiting.values()) throw error
   return adopted
+}
+
+/** @returns true: it was brought in, here and now */
+async function adoptOne(options: AdoptOptions, name: string, sequence: number): Promise<boolean> {
+  const { dir, log, quiet } = options
+  const path = join(dir, name)
+  const found = await readAbandoned(path, quiet)
+  if (found === 'gone' || found === 'alive') return false
+  if (found === null || found.head.sequence !== sequence) {
+    log.error({ file: name }, 'not a journal, put aside')
+    await putAside(path)
+    return false
+  }
+  if (await isVoid(dir, found)) {
+    await unlink(path).catch(() => {})
+    return false
+  }
+  if (!found.head.isFinal) await removeRest(dir, found)
+  const outcome = await bringIn(options, name, found)
+  if (outcome === 'aside') await putAside(path)
+  else await unlink(path).catch(() => {})
+  return outcome === 'applied'
 }
 
 /** What a process left that was killed while it wrote a file anew. */

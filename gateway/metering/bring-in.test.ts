@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { hostname, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -121,7 +121,7 @@ t.test('a large journal comes in in parts; killed anywhere, each part counts onc
     [true, 2],
   ] as const) {
     const dir = await folder(t)
-    const ids = idsOf(900)
+    const ids = idsOf(700)
     const usage = usageOf(ids)
     const head = headOf()
     await writeFile(join(dir, `${head.instance}.1.usage`), journalText(head, usage))
@@ -140,7 +140,7 @@ t.test('a large journal comes in in parts; killed anywhere, each part counts onc
     t.ok(attempts > 1, `${attempts} attempts`)
     t.strictSame(await readdir(dir), [])
     t.match(await booksOf(ids), {
-      ...{ days: 900, requests: requestsOf(usage), users: 6000, emails: 40, sketches: 20 },
+      ...{ days: 700, requests: requestsOf(usage), users: 6000, emails: 40, sketches: 20 },
     })
     const again = headOf({ instance: head.instance })
     await writeFile(join(dir, `${head.instance}.1.usage`), journalText(again, usage))
@@ -193,6 +193,49 @@ t.test(
     t.match(await booksOf(ids), { requests: 2 * requestsOf(usage) })
   },
 )
+
+t.test('where a process was killed in the midst of parts another one goes on', async t => {
+  const dir = await folder(t)
+  const instance = randomUUID()
+  const journal = new UsageJournal({ dir, instance, log })
+  const meter = new Meter({ instance, usersExactMax: 2, journal })
+  const ids = idsOf(8)
+  for (const id of ids) {
+    for (const sub of ['u1', 'u2', 'u3', 'é"\n']) {
+      const exchange = {
+        ...{ tenant: { id }, status: 200, principal: { sub }, appUsage: 'emails=2', metered: null },
+        ...{ errorCode: null, bytesIn: 1, bytesOut: 2 },
+      }
+      meter.answered(exchange as never)
+      meter.finished(exchange as never, 5)
+    }
+  }
+  const bad = ids.toSorted()[2] as string
+  await registry.admin.query(`
+    CREATE FUNCTION test_fail() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION 'made to fail' USING ERRCODE = '23514'; END $$;
+    CREATE TRIGGER test_fail BEFORE INSERT ON customer_usage_daily
+      FOR EACH ROW WHEN (NEW.tenant_id = '${bad}') EXECUTE FUNCTION test_fail()`)
+  t.teardown(() => registry.admin.query('DROP TRIGGER test_fail ON customer_usage_daily'))
+  const { query, state } = failing(6, true)
+  const writer = new UsageWriter({ store: { query }, meter, log, flushMs: 60_000 })
+  await writer.flush()
+  journal.close()
+  t.equal(state.statements, 6)
+  const left = await folder(t)
+  for (const name of await readdir(dir)) {
+    const [first = '', ...lines] = (await readFile(join(dir, name), 'utf8')).split('\n')
+    const head = { ...JSON.parse(first.slice(9)), pid }
+    const text = journalText(head, { days: [], users: [], sketches: [], counters: [] })
+    await writeFile(join(left, name), text + lines.join('\n'))
+  }
+  t.equal(await adoptJournals({ dir: left, instance: randomUUID(), store, log }), 1)
+  t.strictSame(await readdir(left), [])
+  t.match(await booksOf(ids), { days: 7, requests: 28, users: 14, emails: 56, sketches: 7 })
+  const { rows } = await registry.admin.query('SELECT code, batch FROM usage_refused')
+  t.match(rows, [{ code: '23514' }])
+  t.match(JSON.parse(rows[0].batch), { days: [{ tenant_id: bad, responses_2xx: 4 }] })
+})
 
 t.test('a file that has changed since it was begun is kept for whoever looks', async t => {
   const dir = await folder(t)

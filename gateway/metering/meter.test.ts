@@ -112,6 +112,17 @@ t.test(
   },
 )
 
+t.test('a WebSocket that broke by our fault costs no time any more', async t => {
+  const { meter, pass, sealAll } = setUp()
+  const socket = exchangeOf('a', { status: 101 })
+  meter.answered(socket)
+  pass(1000)
+  meter.finished({ ...socket, errorCode: 'UPSTREAM_BAD_RESPONSE' }, 1000)
+  pass(60_000)
+  t.match(sumOf(sealAll(), 'a', '2026-03-01'), { responses_5xx: 1, websocket_ms: 1000 })
+  t.strictSame(sealAll(), [])
+})
+
 t.test('a request is of the day of its answer, its bytes of the day of its end', async t => {
   const { meter, passUntil, sealAll } = setUp()
   passUntil(DAY_ONE + DAY_MS - 1)

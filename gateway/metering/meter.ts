@@ -165,11 +165,12 @@ export class Meter {
       return
     }
     if (status >= 500) return
-    if (errorCode !== null && ERRORS[errorCode as ErrorCode].blame !== 'client') {
-      return this.#takeBack(metered, status)
-    }
+    const isBroken = errorCode !== null && ERRORS[errorCode as ErrorCode].blame !== 'client'
+    if (isBroken) this.#takeBack(metered, status)
     const usage = this.#usageOfToday(metered)
     if (usage === null) return
+    // Its time ends too, or it would go on for ever.
+    if (isBroken) return status === 101 ? this.#closeSocket(usage) : undefined
     this.#add(usage, COLUMN.bytes_in, exchange.bytesIn)
     this.#add(usage, COLUMN.bytes_out, exchange.bytesOut)
     if (status === 101) this.#closeSocket(usage)

@@ -156,6 +156,9 @@ BEGIN
   END IF;
   INSERT INTO usage_instances (instance, last_sequence) VALUES (from_instance, 0) ON CONFLICT DO NOTHING;
   SELECT * INTO known FROM usage_instances WHERE instance = from_instance FOR UPDATE;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'the row of this process has just gone' USING ERRCODE = 'serialization_failure';
+  END IF;
   IF known.last_sequence <= sequence AND known.parts_done < known.parts
     AND known.applied_at > now() - interval '10 minutes' THEN
     RAISE EXCEPTION 'batch % of this process is coming in in parts', known.last_sequence
@@ -188,6 +191,9 @@ BEGIN
   END IF;
   INSERT INTO usage_instances (instance, last_sequence) VALUES (from_instance, 0) ON CONFLICT DO NOTHING;
   SELECT * INTO known FROM usage_instances WHERE instance = from_instance FOR UPDATE;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'the row of this process has just gone' USING ERRCODE = 'serialization_failure';
+  END IF;
   IF known.taken_with_rest = rest_of THEN
     RETURN 'void';
   END IF;
