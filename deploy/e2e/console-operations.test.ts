@@ -249,7 +249,7 @@ t.test(
     await wrong.filter({ hasText: 'Step 1 up to' }).getByText('must be above 0').waitFor()
     t.equal(await wrong.count(), 2)
     t.strictSame(await owner.checkAccess(), [], 'the form')
-    await dialog.getByRole('button', { name: 'Remove the first step' }).click()
+    await dialog.getByRole('button', { name: 'Remove step 1' }).click()
     await dialog.getByLabel('Per *', { exact: true }).fill('1000')
     await goOn.click()
     await set.click()

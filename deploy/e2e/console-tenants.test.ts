@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import pg from 'pg'
 import type { Locator } from 'playwright-core'
 import t from 'tap'
 import { until } from '../../gateway/test-kit.ts'
@@ -11,6 +12,8 @@ import { startConsoleWorld } from './console/test-kit.ts'
  */
 const { world, admin, visit, close } = await startConsoleWorld()
 t.teardown(close)
+const FAILED_MOVES = `SELECT FROM admin_audit
+  WHERE tenant_id = $1 AND action = 'tenant.move' AND outcome = 'failed'`
 const secret = () => randomBytes(24).toString('base64url')
 const { acme, globex, postgres } = world
 const whoami = async (tenant = acme) => {
@@ -184,6 +187,100 @@ t.test('a tenant that fails is named above the list, and its open breaker shows'
   t.strictSame(opened.troubles, [])
   await opened.close()
 })
+
+t.test(
+  'a tenant is moved step by step, and stays where it was when it fails or is called off',
+  async t => {
+    const ask = await whoami(globex)
+    const password = secret()
+    world.leaks.plant('a password of a new place', password)
+    await createDatabases(postgres, [{ name: 'farther', password }])
+    const opened = await visit(`/tenants/${globex.id}`)
+    const { page } = opened
+    await page.getByRole('button', { name: 'More actions' }).click()
+    await page.getByRole('menuitem', { name: 'Move…' }).click()
+    const dialog = page.getByRole('dialog')
+    const fields = { Host: '127.0.0.1', Port: postgres.port, Database: 'farther', Role: 'farther' }
+    for (const [label, value] of Object.entries({ ...fields, Password: 'not this one' })) {
+      await dialog.getByLabel(`${label} *`, { exact: true }).fill(String(value))
+    }
+    const look = dialog.getByRole('button', { name: 'See whether it can be done' })
+    const move = dialog.getByRole('button', { name: 'Move it' })
+    await look.click()
+    await dialog.getByRole('alert').getByText('MOVE_FAILED').waitFor()
+    await dialog.getByLabel('Password').fill(password)
+    await dialog.getByLabel('Seconds').fill('60')
+    await look.click()
+    await dialog.getByText('It can be moved').waitFor()
+    t.strictSame(await opened.checkAccess(), [], 'the question')
+    await world.sql('farther', 'CREATE TABLE in_the_way (n integer)')
+    await move.click()
+    await dialog.getByRole('alert').getByText('not empty').waitFor()
+    const place = async () => (await admin(`/tenants/${globex.id}`)).result.db_name
+    t.equal(await place(), globex.database, 'a failure leaves it')
+    await world.sql('farther', 'DROP TABLE in_the_way')
+
+    // A lock of somebody else's is waited for: a moment in which it can be called off.
+    const holder = new pg.Client({ connectionString: postgres.url(globex.database) })
+    await holder.connect()
+    await holder.query('BEGIN; LOCK TABLE users IN ROW EXCLUSIVE MODE')
+    await look.click()
+    await dialog.getByText('It can be moved').waitFor()
+    await move.click()
+    await dialog.locator('li.running').getByText('Lock its tables').waitFor()
+    t.strictSame(await opened.checkAccess(), [], 'the steps')
+    await page.keyboard.press('Escape')
+    await page.keyboard.press('Escape')
+    t.equal(await dialog.isVisible(), true, 'nothing but its button calls it off')
+    await dialog.getByRole('button', { name: 'Stop the move' }).click()
+    await dialog.getByRole('alert').getByText('You have called it off').waitFor()
+    await holder.query('ROLLBACK')
+    await holder.end()
+    await until(async () => (await ask()).status === 200)
+    t.equal(await place(), globex.database)
+    const failures = () => world.registrySql(FAILED_MOVES, [globex.id])
+    await until(async () => (await failures()).length === 2)
+
+    await look.click()
+    await dialog.getByText('It can be moved').waitFor()
+    await move.click()
+    await page.getByRole('dialog', { name: 'globex has moved' }).waitFor()
+    t.strictSame(await opened.checkAccess(), [], 'the report')
+    await dialog.getByText('To open the old database again').click()
+    await dialog.getByText(/GRANT/).waitFor()
+    await dialog.getByRole('button', { name: 'Close', exact: true }).last().click()
+    await page.getByText('farther').first().waitFor()
+    t.equal(await place(), 'farther')
+    await until(async () => (await ask()).status === 200)
+    t.notOk((await page.content()).includes(password))
+    t.strictSame(opened.troubles, [])
+    await opened.close()
+  },
+)
+
+t.test(
+  'a debug log is switched on with a reason, shows until when, and is switched off',
+  async t => {
+    const opened = await visit(`/tenants/${acme.id}`)
+    const { page } = opened
+    await page.getByRole('button', { name: 'Debug…' }).click()
+    const dialog = page.getByRole('dialog')
+    await dialog.getByLabel('Minutes').fill('61')
+    await dialog.getByLabel('Reason').fill('slow since noon')
+    await dialog.getByRole('button', { name: 'Debug' }).click()
+    await dialog.locator('.field.wrong').getByText('whole number from 1 to 60').waitFor()
+    await dialog.getByLabel('Minutes').fill('5')
+    await dialog.getByRole('button', { name: 'Debug' }).click()
+    await page.getByText(/^debug until .*:/).waitFor()
+    t.type((await admin(`/tenants/${acme.id}`)).result.debug_until, 'string')
+    t.strictSame(await opened.checkAccess(), [])
+    await page.getByRole('button', { name: 'End debug' }).click()
+    await page.getByRole('button', { name: 'Debug…' }).waitFor()
+    t.equal((await admin(`/tenants/${acme.id}`)).result.debug_until, null)
+    t.strictSame(opened.troubles, [])
+    await opened.close()
+  },
+)
 
 t.test('an edit that somebody else overtook keeps what was typed and says what moved', async t => {
   const opened = await visit(`/tenants/${acme.id}/edit`)

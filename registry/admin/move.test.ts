@@ -1,13 +1,17 @@
+import { text } from 'node:stream/consumers'
 import { Client } from 'pg'
 import t from 'tap'
 import { createDatabases } from '../../deploy/local/databases.ts'
 import { startTestPostgres } from '../../deploy/local/postgres.ts'
 import { holdsInForce } from '../holds.ts'
+import { MOVE_STEPS, type MoveStep } from '../move/move.ts'
 import type { TenantId } from '../tenant.ts'
 import { findListedTenant } from '../tenant-list.ts'
+import { moveEventResult } from './api/results.ts'
 import { listAudit } from './audit.ts'
 import { readFields } from './fields.ts'
 import { moveInput, moveTenantBy } from './move.ts'
+import { streamMove } from './move-stream.ts'
 import { patchTenant } from './patch.ts'
 import { owner, startAdminWorld } from './test-kit.ts'
 
@@ -35,7 +39,12 @@ async function start(key: string) {
     world.registry.server.url(`db_${key}`),
     `SET ROLE db_${key}; CREATE TABLE notes (id serial PRIMARY KEY, text text); INSERT INTO notes (text) VALUES ('one'), ('two')`,
   )
-  const move = (change: object = {}, gone = stays, expected = {}) => {
+  const move = (
+    change: object = {},
+    gone = stays,
+    expected = {},
+    told?: (step: MoveStep, text: string) => void,
+  ) => {
     const to = { db_host: '127.0.0.1', db_port: far.port, db_password: password, seconds: 20 }
     return moveTenantBy(
       deps,
@@ -44,6 +53,7 @@ async function start(key: string) {
       readFields(moveInput, { ...to, ...change }),
       expected,
       gone,
+      told,
     )
   }
   const audit = async () => {
@@ -83,6 +93,35 @@ t.test('a tenant is moved by the API, and the audit says by whom', async t => {
   const place = { owner: id, column: 'db_password_encrypted' } as const
   t.equal(keyring.decrypt(sealed, place), 'far-mover', 'its password is saved')
 })
+
+t.test('a move is told as it goes, to its end or its failure', async t => {
+  const { tenant, move, port } = await start('told')
+  const follow = async (change: object, gone = stays) => {
+    const stream = await streamMove(told => move(change, gone, {}, told))
+    return eventsOf(await text(stream))
+  }
+  const failed = await follow({ db_password: 'wrong' })
+  t.match(failed, [{ name: 'step', data: { step: 'preflight' } }, { name: 'failed' }])
+  t.match(failed.at(-1)?.data, { code: 'MOVE_FAILED', message: /password/ })
+  t.equal(await port(), tenant.db_port)
+  const early = streamMove(told => move({}, stays, { ifMatch: [999] }, told))
+  await t.rejects(early, { code: 'PRECONDITION_FAILED' }, 'no stream begins')
+  const told = await follow({})
+  const steps = told.slice(0, -1).map(({ data }) => data.step)
+  const wanted = MOVE_STEPS.filter(step => step !== 'replicate')
+  t.strictSame([...new Set(steps)], wanted)
+  t.match(told.at(-1), { name: 'moved', data: { dry_run: false, rows: 2 } })
+  for (const { data } of [...failed, ...told]) t.ok(moveEventResult.safeParse(data).success)
+  t.equal(await port(), far.port)
+})
+
+/** Of a whole stream. */
+function eventsOf(stream: string): { name: string | undefined; data: Record<string, unknown> }[] {
+  return stream.split('\n\n').flatMap(part => {
+    const [, name, data] = /^event: (\w+)\ndata: (.*)$/.exec(part) ?? []
+    return data === undefined ? [] : [{ name, data: JSON.parse(data) }]
+  })
+}
 
 t.test('what cannot be, or is called off, leaves it where it was', async t => {
   const { id, tenant, move, audit, port, sql, url } = await start('stayer')

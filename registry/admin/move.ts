@@ -59,6 +59,7 @@ export interface Moved {
  * is too long for that is the command line's: `move --live`.
  *
  * @param gone a caller that leaves before the switch has the tenant stay where it was
+ * @param told hears of each step before it begins
  * @throws Fault NOT_FOUND, PRECONDITION_FAILED, CONFLICT, TENANT_CONFIG_INVALID, MOVE_FAILED: it is where it was;
  *   REGISTRY_UNAVAILABLE: it is not known where
  */
@@ -69,6 +70,7 @@ export async function moveTenantBy(
   input: MoveInput,
   expected: Expected,
   gone: AbortSignal,
+  told: MoveOptions['onStep'] = () => {},
 ): Promise<Moved> {
   const row = await requireRow(deps.store, id)
   requireExpected(row, expected)
@@ -102,8 +104,10 @@ export async function moveTenantBy(
     ...{ to, passwordEncrypted: keyring.encrypt(input.db_password, place) },
     ...{ ca: deps.tenantCa, addressPolicy: deps.addressPolicy },
     ...{ holdMs: input.seconds * 1000, isDryRun: input.dry_run, signal: gone },
-    onStep: (step, text) =>
-      deps.log.info({ tenantId: id, step, text, actor: actor.name }, 'a tenant is being moved'),
+    onStep: (step, text) => {
+      deps.log.info({ tenantId: id, step, text, actor: actor.name }, 'a tenant is being moved')
+      told(step, text)
+    },
   }
   try {
     const { tables, rows, heldMs, notes, undo, fenceProblem } = await moveTenant(options)
@@ -117,6 +121,8 @@ export async function moveTenantBy(
     const details = { code: fault.code, db_host: to.host, db_port: to.port, db_name: to.name }
     const entry = { ...change, tenantId: id, outcome: 'failed', details } as const
     if (!input.dry_run) {
+      const { code, reason } = fault
+      deps.log.warn({ tenantId: id, code, reason, actor: actor.name }, 'a move has failed')
       // Why it failed is worth more to whoever waits than that the audit cannot be written.
       await deps.store
         .use(client => addAudit(client, { ...entry, tenantKey: tenant.key }))

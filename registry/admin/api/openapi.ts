@@ -60,7 +60,7 @@ function describe(operation: Operation): Json {
       : []),
     ...(path.includes(':code') ? [parameter('path', 'code', { type: 'string' }, true)] : []),
     ...(query === null ? [] : queryParameters(query)),
-    ...(operation.isStream
+    ...(operation.isStream && operation.method === 'GET'
       ? [parameter('header', 'Last-Event-ID', { type: 'string' }, false)]
       : []),
     ...(isVersioned && isChange && status === 200

@@ -1,10 +1,12 @@
 import { z } from 'zod'
+import { MOVE_STEPS } from '../../move/move.ts'
 import { SCOPES } from '../actor.ts'
 import type { AuditItem, AuditPage } from '../audit.ts'
 import type { TenantItem } from '../item.ts'
 import type { AdminKey } from '../keys.ts'
 import type { TenantPage } from '../list.ts'
 import type { Moved } from '../move.ts'
+import type { MoveEvents } from '../move-stream.ts'
 import type { PlanItem } from '../plans.ts'
 import type { ConnectionReport } from '../probe.ts'
 import type { ProbeResult } from '../probe-result.ts'
@@ -66,6 +68,12 @@ export const movedResult = z.strictObject({
   undo: z.array(text),
   fence_problem: maybe,
 }) satisfies z.ZodType<Moved>
+
+export const moveEventResult = z.union([
+  z.strictObject({ step: z.enum(MOVE_STEPS), text }) satisfies z.ZodType<MoveEvents['step']>,
+  movedResult,
+  z.strictObject({ code: text, message: text }) satisfies z.ZodType<MoveEvents['failed']>,
+])
 
 export const tenantPageResult = z.strictObject({
   items: z.array(tenantResult),

@@ -5,6 +5,7 @@ import { endDebug, startDebug } from '../debug.ts'
 import { createInput, detailsProbeInput, patchInput, probeInput, wrongField } from '../fields.ts'
 import { getTenant, listTenants } from '../list.ts'
 import { moveInput, moveTenantBy } from '../move.ts'
+import { streamMove } from '../move-stream.ts'
 import { patchTenant } from '../patch.ts'
 import { testConnection, testDetails } from '../probe.ts'
 import { provisionInput } from '../provision-input.ts'
@@ -21,6 +22,7 @@ import { debugBody, listQuery, reasonBody, removeBody, removeQuery, usageQuery }
 import {
   connectionResult,
   movedResult,
+  moveEventResult,
   removedResult,
   tenantPageResult,
   tenantResult,
@@ -121,6 +123,17 @@ export const TENANT_OPERATIONS: readonly Operation[] = [
       const result = await moveTenantBy(deps, actor, id, body, expected, gone)
       return { message: body.dry_run ? 'Tenant can be moved.' : 'Tenant has moved.', result }
     },
+  }),
+  operation({
+    ...{ name: 'followMove', method: 'POST', path: '/tenants/:id/move/events', scope: 'own' },
+    summary:
+      'The same, told as it goes: step before each, then moved or failed, with which the stream ends',
+    body: moveInput,
+    result: moveEventResult,
+    isStream: true,
+    run: async ({ deps, actor, id, body, expected, gone }) => ({
+      events: await streamMove(told => moveTenantBy(deps, actor, id, body, expected, gone, told)),
+    }),
   }),
   operation({
     ...{ name: 'testConnection', method: 'POST', scope: 'operate' },

@@ -1,4 +1,4 @@
-import { ApiError, stream } from './api.ts'
+import { ApiError, type CallOptions, stream } from './api.ts'
 
 /** One event of a stream of the API (WHATWG HTML, server-sent events). */
 export interface StreamEvent {
@@ -17,6 +17,7 @@ const SILENCE_MS_MAX = 35_000
  * Reads a stream until it ends. Not by EventSource: that cannot send the header by which a session counts.
  *
  * @param lastId empty: from the beginning
+ * @param options of what is asked, where it is not the clock that asks
  * @returns the last id
  * @throws ApiError, or AbortError where `signal` says so
  */
@@ -25,13 +26,17 @@ export async function readEvents(
   lastId: string,
   signal: AbortSignal,
   onEvent: (event: StreamEvent) => void,
+  options: CallOptions = { isPoll: true },
 ): Promise<string> {
   const lost = new AbortController()
   let timer = setTimeout(() => lost.abort(), SILENCE_MS_MAX)
   let id = lastId
   try {
     const both = AbortSignal.any([signal, lost.signal])
-    const { body, status } = await stream(path, { signal: both, lastEventId: lastId, isPoll: true })
+    const { body, status } = await stream(path, {
+      ...options,
+      ...{ signal: both, lastEventId: lastId },
+    })
     // 204: the end was told before.
     if (status === 204 || body === null) return lastId
     const reader = body.pipeThrough(new TextDecoderStream()).getReader()

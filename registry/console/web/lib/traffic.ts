@@ -1,4 +1,7 @@
+import { useMemo } from 'preact/hooks'
 import type { Pulse } from '../../../live/pulse.ts'
+import { call, queryString } from './api.ts'
+import { usePolled } from './poll.ts'
 
 export type PulseItem = Pulse['items'][number]
 
@@ -17,6 +20,30 @@ export interface Traffic {
 }
 
 const NOW_S = 60
+const PULSE_MS = 5000
+const PULSE_STEP_S = '15'
+
+/**
+ * Of the tenants of a list, every few seconds.
+ *
+ * @param ids by commas; empty: nothing is asked
+ */
+export function useTraffic(ids: string): {
+  readonly traffic: ReadonlyMap<string, Traffic>
+  /** The gateways could not be asked: what is shown is old. */
+  readonly isLost: boolean
+} {
+  const { data, error } = usePolled(ids === '' ? null : ids, PULSE_MS, async signal => {
+    const path = `/pulse${queryString({ ids, step: PULSE_STEP_S })}`
+    const { result } = await call<Pulse>(path, { signal, isPoll: true })
+    return result
+  })
+  const traffic = useMemo(
+    () => new Map(data?.items.map(item => [item.tenant_id, trafficOf(data, item)]) ?? []),
+    [data],
+  )
+  return { traffic, isLost: error !== null }
+}
 
 /** The step that is still being counted is left out: it would show as a drop. */
 export function trafficOf(pulse: Pulse, item: PulseItem): Traffic {

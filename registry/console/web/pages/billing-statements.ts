@@ -124,15 +124,7 @@ export function BillingStatements({ month }: { month: string }): View {
         ? null
         : html`<div class="pages"><button type="button" disabled=${isBusy} onClick=${() => load(next)}>More</button></div>`
     }
-    ${
-      shown === null
-        ? null
-        : h(StatementDialog, {
-            tenant: { id: shown.tenant_id, key: shown.tenant_key },
-            month,
-            onClose: () => setShown(null),
-          })
-    }
+    ${h(StatementDialog, { of: shown, month, onClose: () => setShown(null) })}
     ${
       isAsked
         ? h(Confirm, {

@@ -22,15 +22,7 @@ export function BillingUsage({ month }: { month: string }): View {
   return html`
     ${h(Charts, { month })}
     ${h(Tenants, { month, onStatement: setShown })}
-    ${
-      shown === null
-        ? null
-        : h(StatementDialog, {
-            tenant: { id: shown.tenant_id, key: shown.tenant_key },
-            month,
-            onClose: () => setShown(null),
-          })
-    }
+    ${h(StatementDialog, { of: shown, month, onClose: () => setShown(null) })}
   `
 }
 

@@ -1,16 +1,10 @@
-import { useMemo } from 'preact/hooks'
 import type { FleetState } from '../../../live/fleet.ts'
-import type { Pulse } from '../../../live/pulse.ts'
-import { call, queryString } from '../lib/api.ts'
 import { ms, percent, rate } from '../lib/format.ts'
 import { h, html, type View } from '../lib/html.ts'
-import { usePolled } from '../lib/poll.ts'
 import { Link } from '../lib/route.ts'
-import { type Traffic, trafficOf } from '../lib/traffic.ts'
+import { type Traffic, useTraffic } from '../lib/traffic.ts'
 import { Sparkline } from '../ui/sparkline.ts'
 
-const PULSE_MS = 5000
-const PULSE_STEP_S = '15'
 const ERRORS_WARN = 0.01
 const ERRORS_BAD = 0.05
 
@@ -23,15 +17,7 @@ export function FleetTop({ top, total }: { top: readonly Tenant[]; total: number
     .map(({ tenant_id: id }) => id)
     .sort()
     .join()
-  const pulse = usePolled(ids === '' ? null : ids, PULSE_MS, async signal => {
-    const path = `/pulse${queryString({ ids, step: PULSE_STEP_S })}`
-    const { result } = await call<Pulse>(path, { signal, isPoll: true })
-    return result
-  })
-  const traffic = useMemo(() => {
-    const { data } = pulse
-    return new Map(data?.items.map(item => [item.tenant_id, trafficOf(data, item)]) ?? [])
-  }, [pulse.data])
+  const { traffic } = useTraffic(ids)
   return html`<section aria-labelledby="top">
     <h2 id="top">Busiest tenants</h2>
     ${

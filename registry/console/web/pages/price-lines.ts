@@ -81,13 +81,13 @@ function Line({ form, line, i, onChange, onRemove }: LineProps): View {
           ...{ isRequired: true, isMono: true },
           ...form.bind(`${pathOf(i, k)}.price`),
         })}
+        ${isLast ? null : html`<p><button type="button" class="plain" onClick=${() => onChange(tiers.toSpliced(k, 1))}>Remove step ${k + 1}</button></p>`}
       </div>`
     })}
     ${form.bind(`${path}.tiers`).error === null ? null : html`<p class="error">${form.bind(`${path}.tiers`).error}</p>`}
     <div class="buttons">
-      <button type="button" disabled=${tiers.length >= TIERS_MAX} onClick=${() => onChange([NEW_TIER, ...tiers])}>Add a step</button>
-      ${tiers.length > 1 ? html`<button type="button" onClick=${() => onChange(tiers.slice(1))}>Remove the first step</button>` : null}
-      <button type="button" class="danger" aria-label=${`Remove line ${i + 1}`} onClick=${onRemove}>Remove</button>
+      <button type="button" disabled=${tiers.length >= TIERS_MAX} onClick=${() => onChange(tiers.toSpliced(-1, 0, NEW_TIER))}>Add a step</button>
+      <button type="button" class="danger" onClick=${onRemove}>Remove line ${i + 1}</button>
     </div>
   </fieldset>`
 }

@@ -13,20 +13,27 @@ import { Badge } from '../ui/status.ts'
 import { Table } from '../ui/table.ts'
 
 export interface StatementDialogProps {
-  readonly tenant: { readonly id: string; readonly key: string }
+  /** Of which tenant, as a row of a list has it; null: of none at the moment. */
+  readonly of: { readonly tenant_id: string; readonly tenant_key: string } | null
   readonly month: string
   readonly onClose: () => void
 }
 
 /** A statement with its lines; before it is frozen, as it would be now. */
-export function StatementDialog({ tenant, month, onClose }: StatementDialogProps): View {
-  const asked = usePolled(`statement ${tenant.id} ${month}`, null, async signal => {
-    const path = `/tenants/${tenant.id}/statement${queryString({ month })}`
+export function StatementDialog({ of, ...rest }: StatementDialogProps): View | null {
+  return of === null ? null : h(Shown, { key: of.tenant_id, of, ...rest })
+}
+
+type ShownProps = StatementDialogProps & { of: NonNullable<StatementDialogProps['of']> }
+
+function Shown({ of: { tenant_id: id, tenant_key: key }, month, onClose }: ShownProps): View {
+  const asked = usePolled(`statement ${id} ${month}`, null, async signal => {
+    const path = `/tenants/${id}/statement${queryString({ month })}`
     const { result } = await call<Statement>(path, { signal })
     return result
   })
   return h(Dialog, {
-    title: `${tenant.key}, ${month}`,
+    title: `${key}, ${month}`,
     isWide: true,
     onClose,
     children: html`<div class="dialog-body">

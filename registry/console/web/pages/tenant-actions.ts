@@ -5,7 +5,9 @@ import { useMay } from '../lib/session.ts'
 import { Menu } from '../ui/menu.ts'
 import { ActionDialog, type TenantAction } from './action-dialog.ts'
 import { DeleteDialog } from './delete-dialog.ts'
+import { MoveDialog } from './move-dialog.ts'
 import type { TenantViewProps } from './tenant.ts'
+import { DEBUG, DebugSwitch } from './tenant-debug.ts'
 
 const SUSPEND: TenantAction = {
   verb: 'suspend',
@@ -63,7 +65,10 @@ const ACTIONS: Readonly<
 }
 const NONE = { near: [], far: [] } as const
 
-type What = TenantAction | 'delete'
+type What = TenantAction | 'delete' | 'move'
+
+/** What is served, or would be. */
+const MOVABLE: readonly string[] = ['active', 'maintenance', 'suspended']
 
 /** What somebody is about to do with a tenant, as it was when they chose it. */
 export interface Asked {
@@ -80,6 +85,7 @@ export function TenantActions({ tenant, etag, onChanged }: TenantViewProps): Vie
   const { near, far } = ACTIONS[tenant.status] ?? NONE
   const ask = (what: What) => setAsked({ what, tenant, etag })
   return html`
+    ${tenant.status === 'archived' ? null : h(DebugSwitch, { tenant, etag, onChanged, onStart: () => ask(DEBUG) })}
     ${near.map(
       action => html`<button
         key=${action.verb}
@@ -88,7 +94,7 @@ export function TenantActions({ tenant, etag, onChanged }: TenantViewProps): Vie
         onClick=${() => ask(action)}
       >${action.title}…</button>`,
     )}
-    ${h(Menu, { label: 'More actions', text: 'More ▾', items: itemsOf(tenant, far, ask) })}
+    ${h(Menu, { label: 'More actions', text: 'More ▾', items: itemsOf(tenant, far, ask, may.own) })}
     ${asked === null ? null : h(TenantDialogs, { asked, onChanged, onClose: () => setAsked(null) })}
   `
 }
@@ -102,12 +108,13 @@ export interface TenantRowActionsProps {
 
 /** The same in a row of a list. */
 export function TenantRowActions({ tenant, etag, ask }: TenantRowActionsProps): View {
+  const may = useMay()
   const { near, far } = ACTIONS[tenant.status] ?? NONE
   return h(Menu, {
     label: `Actions for ${tenant.tenant_key}`,
     text: '⋯',
     isPlain: true,
-    items: itemsOf(tenant, [...near, ...far], what => ask({ what, tenant, etag })),
+    items: itemsOf(tenant, [...near, ...far], what => ask({ what, tenant, etag }), may.own),
   })
 }
 
@@ -115,12 +122,16 @@ function itemsOf(
   { status }: TenantItem,
   actions: readonly TenantAction[],
   pick: (what: What) => void,
+  mayMove: boolean,
 ) {
   const items = actions.map(action => ({
     title: `${action.title}…`,
     isDangerous: action.isDangerous === true,
     onPick: () => pick(action),
   }))
+  if (MOVABLE.includes(status) && mayMove) {
+    items.push({ title: 'Move…', isDangerous: false, onPick: () => pick('move') })
+  }
   if (status !== 'archived') return items
   return [...items, { title: 'Delete…', isDangerous: true, onPick: () => pick('delete') }]
 }
@@ -133,5 +144,6 @@ export interface TenantDialogsProps {
 
 export function TenantDialogs({ asked: { what, ...of }, ...rest }: TenantDialogsProps): View {
   if (what === 'delete') return h(DeleteDialog, { ...of, ...rest })
+  if (what === 'move') return h(MoveDialog, { ...of, ...rest })
   return h(ActionDialog, { action: what, ...of, ...rest })
 }

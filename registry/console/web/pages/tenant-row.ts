@@ -5,7 +5,7 @@ import { Link } from '../lib/route.ts'
 import { useMay } from '../lib/session.ts'
 import type { Traffic } from '../lib/traffic.ts'
 import { Sparkline } from '../ui/sparkline.ts'
-import { StatusBadge } from '../ui/status.ts'
+import { Badge, StatusBadge } from '../ui/status.ts'
 import { type Asked, TenantRowActions } from './tenant-actions.ts'
 
 /** Shares of failed requests from which a figure is marked. */
@@ -33,6 +33,7 @@ export function TenantRow({ tenant, traffic, isPulseLost, ask }: TenantRowProps)
     </th>
     <td class="mid">
       ${h(StatusBadge, { status: tenant.status })}
+      ${tenant.debug_until === null ? null : html`<span title=${`until ${time(tenant.debug_until)}`}>${h(Badge, { text: 'debug', tone: 'warn' })}</span>`}
       ${reason === null ? null : html`<span class="reason">${reason}</span>`}
     </td>
     <td class="wide-only">${tenant.mode}</td>

@@ -1,5 +1,6 @@
 import type { TenantItem } from '../../../admin/item.ts'
 import { type Answer, call } from '../lib/api.ts'
+import { time } from '../lib/format.ts'
 import { h, html, type View } from '../lib/html.ts'
 import { usePolled } from '../lib/poll.ts'
 import { Link } from '../lib/route.ts'
@@ -59,6 +60,7 @@ export function TenantPage({ id, tab }: { id: string; tab: string }): View {
       aside: h(TenantActions, view),
       children: html`<p class="hint title-line">
         <code>${key}</code> ${h(StatusBadge, { status })} ${h(Badge, { text: mode })}
+        ${tenant.debug_until === null ? null : h(Badge, { text: `debug until ${time(tenant.debug_until)}`, tone: 'warn' })}
         ${reason === null ? null : html`<span>“${reason}”</span>`}
       </p>`,
     })}

@@ -1,13 +1,12 @@
-import { useEffect, useMemo, useRef, useState } from 'preact/hooks'
+import { useEffect, useRef, useState } from 'preact/hooks'
 import type { TenantPage } from '../../../admin/list.ts'
-import type { Pulse } from '../../../live/pulse.ts'
 import { call, queryString } from '../lib/api.ts'
 import { count } from '../lib/format.ts'
 import { h, html, type View } from '../lib/html.ts'
 import { usePolled } from '../lib/poll.ts'
 import { go, Link, usePlace } from '../lib/route.ts'
 import { useMay } from '../lib/session.ts'
-import { type Traffic, trafficOf } from '../lib/traffic.ts'
+import { type Traffic, useTraffic } from '../lib/traffic.ts'
 import { Failure } from '../ui/failure.ts'
 import { PageHead } from '../ui/page-head.ts'
 import { type Asked, TenantDialogs } from './tenant-actions.ts'
@@ -16,8 +15,6 @@ import { TenantsTrouble } from './tenants-trouble.ts'
 
 const PAGE_ROWS = 50
 const LIST_MS = 15_000
-const PULSE_MS = 5000
-const PULSE_STEP_S = '15'
 /** Typing rests for so long before the list is asked for. */
 const TYPING_MS = 250
 
@@ -56,15 +53,7 @@ export function TenantsPage(): View {
   const [asked, setAsked] = useState<Asked | null>(null)
   const items = kept?.items ?? []
   const ids = items.map(({ id }) => id).join()
-  const pulse = usePolled(ids === '' ? null : ids, PULSE_MS, async signal => {
-    const path = `/pulse${queryString({ ids, step: PULSE_STEP_S })}`
-    const { result } = await call<Pulse>(path, { signal, isPoll: true })
-    return result
-  })
-  const traffic = useMemo(() => {
-    const { data } = pulse
-    return new Map(data?.items.map(item => [item.tenant_id, trafficOf(data, item)]) ?? [])
-  }, [pulse.data])
+  const { traffic, isLost } = useTraffic(ids)
   const change: FilterProps['change'] = (next, how = {}) => {
     const { sort, ...rest } = { ...filter, cursor: '', ...next }
     go(`/tenants${queryString({ ...rest, sort: sort === 'tenant_key' ? '' : sort })}`, how)
@@ -80,7 +69,7 @@ export function TenantsPage(): View {
     ${h(TenantsTrouble, {})}
     ${h(Filters, { filter, change })}
     ${list.error === null ? null : h(Failure, { error: list.error, onRetry: list.reload })}
-    ${h(Table, { page: kept, traffic, filter, change, isPulseLost: pulse.error !== null, ask: setAsked })}
+    ${h(Table, { page: kept, traffic, filter, change, isPulseLost: isLost, ask: setAsked })}
     ${h(Pages, { page: kept, filter, change })}
     ${asked === null ? null : h(TenantDialogs, { asked, onChanged: list.reload, onClose: () => setAsked(null) })}
   `

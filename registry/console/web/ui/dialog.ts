@@ -25,7 +25,13 @@ export function Dialog({ title, isWide = false, onClose, children }: DialogProps
     event.preventDefault()
     onClose()
   }
-  return html`<dialog ref=${element} class=${isWide ? 'wide' : ''} aria-labelledby=${titleId} onCancel=${onCancel}>
+  /** Chrome closes it at the second Escape, whatever the first one's listener says; whether it goes is for its owner. */
+  const onGone = () => {
+    if (element.current === null) return
+    element.current.showModal()
+    onClose()
+  }
+  return html`<dialog ref=${element} class=${isWide ? 'wide' : ''} aria-labelledby=${titleId} onCancel=${onCancel} onClose=${onGone}>
     <header>
       <h2 id=${titleId}>${title}</h2>
       <button type="button" class="plain" aria-label="Close" onClick=${onClose}>✕</button>
