@@ -22,7 +22,7 @@ const ANSWER_MS_MAX = 2500
 const REPLICAS = 2
 
 const world = await startWorld({
-  gatewayEnv: { ADMIN_API_KEY: KEY, REPLICA_SLOW_START_MS: '0', OVERLOAD_LOOP_DELAY_MS: '0' },
+  gatewayEnv: { ADMIN_API_KEY: KEY, REPLICA_SLOW_START_MS: '0' },
   appEnv: {
     ...{ DB_CONNECT_TIMEOUT_MS: '500', DB_CHECKOUT_TIMEOUT_MS: '1000' },
     ...{ BREAKER_BACKOFF_MS: '20000', BREAKER_BACKOFF_MAX_MS: '20000' },

@@ -228,6 +228,8 @@ async function build(
       TENANT_CONTEXT_SIGNING_KEY: JSON.stringify(keys.contextSigning),
       TENANT_CONTEXT_ENCRYPTION_KEY: keys.contextContent,
       APP_UPSTREAMS: origins.join(','),
+      // A busy machine is no reason to refuse what a test of something else asks.
+      OVERLOAD_LOOP_DELAY_MS: '0',
       ...options.gatewayEnv,
       ...env,
     })
