@@ -27,6 +27,7 @@ import {
   readFolder,
   readManifests,
 } from './manifests.ts'
+import { refusalsOf } from './refusals.ts'
 import { problemsOf } from './schema.ts'
 
 const FOLDER = join(ROOT, 'deploy/kubernetes')
@@ -91,6 +92,7 @@ t.test(
       t.equal(made.code, 0, made.output)
       const documents = readManifests(made.stdout)
       for (const document of documents) t.strictSame(await problemsOf(document), [], document.kind)
+      t.strictSame(refusalsOf(documents), [], 'nor does the API server refuse it')
       const used = documents
         .flatMap(podsOf)
         .flatMap(containersOf)
@@ -99,6 +101,64 @@ t.test(
     }
   },
 )
+
+t.test('what the API server would refuse though it fits the schema is seen', async t => {
+  const generated = ['doorman-gateway', 'doorman-app'].map(name => ({
+    ...{ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name }, spec: undefined },
+    data: Object.fromEntries(literalsOf('base', name)),
+  }))
+  t.strictSame(refusalsOf([...all, ...generated]), [])
+  t.match(refusalsOf(all), [/there is no ConfigMap doorman-(gateway|app)/, /no ConfigMap/])
+  const mistakes: [string, string, (spec: Manifest['spec']) => unknown][] = [
+    ['Deployment', 'doorman-app', spec => spec.template.spec.volumes.pop()],
+    ['Deployment', 'doorman-app', spec => Object.assign(containerOf(spec), { name: 'An_app' })],
+    ['Deployment', 'doorman-app', spec => containerOf(spec).env.push({ name: '1A', value: '' })],
+    [
+      'Deployment',
+      'doorman-app',
+      spec => Object.assign(portOf(spec), { name: 'a-name-of-too-many' }),
+    ],
+    ['Deployment', 'doorman-app', spec => Object.assign(portOf(spec), { containerPort: 70_000 })],
+    [
+      'Deployment',
+      'doorman-app',
+      spec => Object.assign(containerOf(spec).resources.limits, { memory: '1Mi' }),
+    ],
+    [
+      'Deployment',
+      'doorman-app',
+      spec => Object.assign(containerOf(spec).resources.limits, { memory: '1GB' }),
+    ],
+    [
+      'Deployment',
+      'doorman-app',
+      spec => Object.assign(spec.strategy.rollingUpdate, { maxSurge: 0 }),
+    ],
+    [
+      'Job',
+      'doorman-migrate',
+      spec => Object.assign(spec.template.spec, { restartPolicy: 'Always' }),
+    ],
+    ['Service', 'doorman-app', spec => spec.ports.push(spec.ports[0])],
+    ['HorizontalPodAutoscaler', 'doorman-app', spec => Object.assign(spec, { maxReplicas: 1 })],
+    ['PodDisruptionBudget', 'doorman-app', spec => Object.assign(spec, { minAvailable: 1 })],
+    [
+      'NetworkPolicy',
+      'to-registry',
+      spec => Object.assign(spec.egress[0].to[0].ipBlock, { cidr: '192.0.2.1/28' }),
+    ],
+    ['NetworkPolicy', 'to-registry', spec => Object.assign(spec, { policyTypes: ['Ingress'] })],
+  ]
+  for (const [kind, name, spoil] of mistakes) {
+    const spoilt = structuredClone(all)
+    spoil(spoilt.find(each => each.kind === kind && each.metadata.name === name)?.spec)
+    const refusals = refusalsOf([...spoilt, ...generated])
+    t.equal(refusals.length, 1, `${kind}: ${refusals.join() || String(spoil)}`)
+  }
+  t.match(refusalsOf([...all, ...generated, ...generated.slice(1)]), [
+    /ConfigMap doorman-app is there twice/,
+  ])
+})
 
 t.test('traces are off, and one line of the overlay turns them on, of both', async t => {
   const overlay = readSource('deploy/kubernetes/overlays/production/kustomization.yaml')
@@ -394,6 +454,14 @@ t.test(
     )
   },
 )
+
+function containerOf(spec: Manifest['spec']) {
+  return spec.template.spec.containers[0]
+}
+
+function portOf(spec: Manifest['spec']) {
+  return containerOf(spec).ports[0]
+}
 
 // biome-ignore lint/suspicious/noExplicitAny: of a manifest
 function podsOf({ kind, spec }: Manifest): any[] {
