@@ -226,10 +226,37 @@ t.test('a list is filtered, searched, sorted and paged without repeats or gaps',
     if (/^(tenant_key|created_at)$/.test(sort)) t.strictSame(byPage, all)
     if (sort.startsWith('-')) t.strictSame(byPage, [...all].reverse())
   }
+  for (const sort of ['tenant_key', '-name'] as const) {
+    const byPage: string[] = []
+    const byCursor: string[] = []
+    let cursor: string | undefined
+    for (let page = 1; ; page++) {
+      const one = await listTenants(deps, { sort, limit: 3, page })
+      const other = await listTenants(deps, { sort, limit: 3, cursor })
+      byPage.push(...keys(one.items))
+      byCursor.push(...keys(other.items))
+      cursor = other.next_cursor ?? undefined
+      if (cursor !== undefined) continue
+      t.equal(one.next_cursor, null)
+      t.equal(byPage.length, one.total, 'without a search too')
+      break
+    }
+    t.strictSame(byPage, byCursor, sort)
+    t.equal(new Set(byPage).size, byPage.length)
+  }
   const filtered = { mode: 'dedicated', q: 'page-', sort: 'name', limit: 9 } as const
   t.strictSame(keys((await listTenants(deps, filtered)).items), ['page-4', 'page-5'])
   t.equal((await listTenants(deps, { q: '%_1', sort: 'name', limit: 9 })).total, 1, 'no wildcards')
   t.equal((await listTenants(deps, { q: "' OR 1=1", sort: 'name', limit: 9 })).total, 0)
+  const beyond = await listTenants(deps, { q: 'page-', sort: 'name', limit: 2, page: 9 })
+  t.match(beyond, { items: [], total: 5, next_cursor: null }, 'past the last page')
+  const [first] = (await listTenants(deps, { q: 'page-1', sort: 'name', limit: 9 })).items
+  const byId = { q: first?.id.toUpperCase(), sort: 'name', limit: 9 } as const
+  t.strictSame(keys((await listTenants(deps, byId)).items), ['page-1'], 'a whole id')
+  const partOfId = { ...byId, q: first?.id.slice(0, 13) }
+  t.equal((await listTenants(deps, partOfId)).total, 0, 'but no part of one')
+  const across = { q: 'page-1Page', sort: 'name', limit: 9 } as const
+  t.equal((await listTenants(deps, across)).total, 0, 'nothing across two fields')
   for (const cursor of ['x', 'W10', Buffer.from('["name","a","b"]').toString('base64url')]) {
     const strange = listTenants(deps, { sort: 'name', limit: 9, cursor })
     await t.rejects(strange, { code: 'VALIDATION_FAILED' })
