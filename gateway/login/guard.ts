@@ -36,7 +36,8 @@ export class LoginGuard {
     const credential = exchange.route?.credential
     if (credential !== 'login' && credential !== 'temp_token') return
     await this.#limit.enter(exchange, this.#addressOf(exchange))
-    if (credential === 'login') this.#underWay++
+    // What `leave` goes by.
+    if (credential === 'login' && exchange.loginPass !== null) this.#underWay++
   }
 
   /** null: `error` may be answered at once, as nearly all. Else it may once this resolves; never rejects. */
