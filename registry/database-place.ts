@@ -1,7 +1,7 @@
 import type pg from 'pg'
 import type { Fault } from './lib/errors.ts'
+import { publicFault } from './lib/errors.ts'
 import type { RegistryStore } from './store.ts'
-import { conflict } from './store-fault.ts'
 import type { Tenant, TenantId } from './tenant.ts'
 import type { TenantRow } from './tenant-row.ts'
 
@@ -83,7 +83,8 @@ export function placeName({ host, port, name }: DatabasePlace): string {
 }
 
 export function placeTaken(who: string, place: string): Fault {
-  return conflict(
+  return publicFault(
+    'CONFLICT',
     `${who} has the database ${place} already, and the two would share ` +
       'their data; allow a shared database if that is meant',
   )

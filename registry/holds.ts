@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { type HoldNotice, readHoldNotices } from './hold-notice.ts'
-import { Fault } from './lib/errors.ts'
+import { publicFault } from './lib/errors.ts'
 import { type GatewayInstance, liveGateways } from './membership.ts'
 import type { RegistryStore } from './store.ts'
 import type { TenantId } from './tenant.ts'
@@ -72,7 +72,7 @@ export async function placeHold(
   const [row] = await store.query(PLACE, [tenantId, id, reason, holdMs])
   if (row === undefined) {
     const reason = 'the tenant is held already: wait, or release it'
-    throw new Fault('CONFLICT', reason, { publicMessage: reason })
+    throw publicFault('CONFLICT', reason)
   }
   return { id, tenantId, expiresAtMs }
 }

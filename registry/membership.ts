@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
 import type { Log } from './lib/log.ts'
 import type { RegistryStore } from './store.ts'
+import type { TenantRow } from './tenant-row.ts'
 
 /** How often a gateway says that it is there. */
 export const HEARTBEAT_MS = 2000
@@ -17,15 +18,20 @@ export interface MembershipOptions {
   readonly heartbeatMs?: number
 }
 
-/** A serving process, as the Registry knows it. */
-export interface GatewayInstance {
+/** A serving process. */
+export interface GatewayProcess {
   readonly id: string
   readonly host: string
   readonly pid: number
+  /** 0: a gateway by itself. */
   readonly worker: number
   readonly address: string | null
   readonly version: string
   readonly startedAt: Date
+}
+
+/** The same, as the Registry knows it. */
+export interface GatewayInstance extends GatewayProcess {
   readonly heartbeatAt: Date
 }
 
@@ -62,6 +68,14 @@ export async function liveGateways(
 ): Promise<readonly GatewayInstance[]> {
   const rows = await store.query(LIST_LIVE, [LIVE_MS])
   return rows.map(row => ({
+    ...gatewayProcessOf(row),
+    heartbeatAt: row.heartbeat_at as Date,
+  }))
+}
+
+/** From a row with these columns of gateway_instances. */
+export function gatewayProcessOf(row: TenantRow): GatewayProcess {
+  return {
     id: String(row.id),
     host: String(row.host),
     pid: Number(row.pid),
@@ -69,8 +83,7 @@ export async function liveGateways(
     address: row.address === null ? null : String(row.address),
     version: String(row.version),
     startedAt: row.started_at as Date,
-    heartbeatAt: row.heartbeat_at as Date,
-  }))
+  }
 }
 
 /** This process among the gateways of the Registry. */

@@ -1,5 +1,5 @@
 import type { RegistryStore } from './store.ts'
-import type { TenantId } from './tenant.ts'
+import { NIL_ID, type TenantId } from './tenant.ts'
 import type { TenantRow } from './tenant-row.ts'
 import type { Revocation } from './token-id.ts'
 
@@ -8,7 +8,6 @@ type Store = Pick<RegistryStore, 'query'>
 const REVOCATIONS_PAGE = 5000
 /** Rows of expired tokens taken away at each write, more than one write brings. */
 const PRUNE_MAX = 1000
-const NIL_ID = '00000000-0000-0000-0000-000000000000'
 
 /**
  * "Sign everyone out". It never goes back, and not by a clock of the gateways: tokens_valid_after in

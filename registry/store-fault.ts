@@ -1,5 +1,5 @@
 import pg from 'pg'
-import { Fault } from './lib/errors.ts'
+import { Fault, publicFault } from './lib/errors.ts'
 
 /** True where the statement was refused and the connection is as good as before. */
 export function isStatementError(error: unknown): boolean {
@@ -14,13 +14,14 @@ export function registryFault(error: unknown): Fault {
   const cause = Object.assign(new Error(message), { code })
   if (code === '23505') {
     const { constraint } = error as { constraint?: string }
-    if (constraint === 'tenants_bucket_prefix_unique') return conflict(String(message))
+    if (constraint === 'tenants_bucket_prefix_unique')
+      return publicFault('CONFLICT', String(message))
     const what = constraint === 'tenants_token_issuer_unique' ? 'issuer' : 'key'
-    return conflict(`a tenant with this ${what} exists already`, cause)
+    return publicFault('CONFLICT', `a tenant with this ${what} exists already`, { cause })
   }
   if ((error as { constraint?: string }).constraint === 'tenants_plan_known') {
     // A plan that goes (restrict_violation), or a tenant that takes one.
-    if (code === '23001') return conflict('the plan is in use')
+    if (code === '23001') return publicFault('CONFLICT', 'the plan is in use')
     const problem = 'there is no such plan'
     const reason = `plan: ${problem}`
     return new Fault('VALIDATION_FAILED', reason, {
@@ -30,15 +31,11 @@ export function registryFault(error: unknown): Fault {
   }
   if (code?.startsWith('23') || code?.startsWith('22')) {
     const reason = String(message)
-    return new Fault('VALIDATION_FAILED', reason, { publicMessage: reason, cause })
+    return publicFault('VALIDATION_FAILED', reason, { cause })
   }
   const reason =
     code === '42P01' || code === '42703'
       ? 'the Registry has an older schema: run npm run db:registry-migrate'
       : `the Registry cannot be asked: ${message}`
   return new Fault('REGISTRY_UNAVAILABLE', reason, { cause })
-}
-
-export function conflict(reason: string, cause?: Error): Fault {
-  return new Fault('CONFLICT', reason, { publicMessage: reason, cause })
 }

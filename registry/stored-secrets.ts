@@ -1,5 +1,6 @@
 import { SECRET_COLUMNS, type SecretColumn } from './envelope.ts'
 import type { RegistryStore } from './store.ts'
+import { NIL_ID } from './tenant.ts'
 import type { TenantRow } from './tenant-row.ts'
 
 /** What is encrypted of one tenant, as it stands in its row. */
@@ -25,7 +26,6 @@ export interface KeyUse {
 type Store = Pick<RegistryStore, 'query'>
 
 const PAGE = 500
-const NIL_ID = '00000000-0000-0000-0000-000000000000'
 
 /**
  * Every secret of every tenant, of every database host and of every tenant that is being made, one to a row; also a password that is on its way into a

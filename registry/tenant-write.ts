@@ -1,6 +1,6 @@
 import { type DatabasePlace, requireFreeDatabase } from './database-place.ts'
+import { publicFault } from './lib/errors.ts'
 import type { RegistryStore } from './store.ts'
-import { conflict } from './store-fault.ts'
 import {
   mayMove,
   TENANT_STATUSES,
@@ -106,7 +106,7 @@ export async function writeStatus(
   if (moved !== undefined) return listedTenant(moved)
   const present = await findListedTenant(store, id)
   if (present === null) return null
-  throw conflict(`a tenant that is ${present.status} cannot become ${status}`)
+  throw publicFault('CONFLICT', `a tenant that is ${present.status} cannot become ${status}`)
 }
 
 /**
@@ -156,7 +156,7 @@ async function basedOnVersion(
   const [changed] = rows
   if (changed !== undefined) return listedTenant(changed)
   if ((await findListedTenant(store, id)) === null) return null
-  throw conflict('the tenant was changed by someone else meanwhile; try again')
+  throw publicFault('CONFLICT', 'the tenant was changed by someone else meanwhile; try again')
 }
 
 /** A statement that gives tenant `id` the database `db`, unless another tenant has it. */

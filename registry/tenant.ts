@@ -1,6 +1,9 @@
 /** A tenant's id: a UUID in lower case. Only `parseTenantId` makes one. */
 export type TenantId = string & { readonly __brand: 'TenantId' }
 
+/** Before every id: where a listing in their order begins. */
+export const NIL_ID = '00000000-0000-0000-0000-000000000000'
+
 /** A tenant's public name, as typed at login. Only `parseTenantKey` makes one. */
 export type TenantKey = string & { readonly __brand: 'TenantKey' }
 

@@ -1,5 +1,6 @@
 import { peopleOf } from './billing/month-people.ts'
 import type { RegistryStore } from './store.ts'
+import { NIL_ID } from './tenant.ts'
 
 export interface UserPruneOptions {
   /** METERING_USERS_KEEP_DAYS: since the last day of a month. */
@@ -22,7 +23,6 @@ const DAY_MS = 86_400_000
 /** Rows of one statement. */
 const ROWS_MAX = 5000
 const TENANTS_MAX = 200
-const NIL_ID = '00000000-0000-0000-0000-000000000000'
 
 /**
  * Tenants after $1 with their first day, each found by the primary key and not by reading its rows. `TABLE` is one of two.

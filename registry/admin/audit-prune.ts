@@ -1,4 +1,4 @@
-import { Fault } from '../lib/errors.ts'
+import { publicFault } from '../lib/errors.ts'
 import type { Actor } from './actor.ts'
 import { addAudit } from './audit.ts'
 import type { AdminDeps } from './deps.ts'
@@ -67,5 +67,5 @@ export async function pruneAudit(
 function requireOld(before: Date): void {
   if (before.getTime() <= Date.now() - PRUNE_DAYS_MIN * DAY_MS) return
   const text = `before: must be at least ${PRUNE_DAYS_MIN} days ago`
-  throw new Fault('VALIDATION_FAILED', text, { publicMessage: text })
+  throw publicFault('VALIDATION_FAILED', text)
 }

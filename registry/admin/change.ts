@@ -1,5 +1,5 @@
 import type { ClientBase } from 'pg'
-import { Fault } from '../lib/errors.ts'
+import { Fault, publicFault } from '../lib/errors.ts'
 import type { RegistryStore } from '../store.ts'
 import type { TenantId } from '../tenant.ts'
 import type { TenantRow } from '../tenant-row.ts'
@@ -88,5 +88,5 @@ export async function tellAudit(client: ClientBase, change: Change): Promise<voi
 
 export function stale(): Fault {
   const text = 'The tenant was changed by someone else meanwhile; read it again.'
-  return new Fault('CONFLICT', text, { publicMessage: text })
+  return publicFault('CONFLICT', text)
 }

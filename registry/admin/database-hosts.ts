@@ -1,8 +1,7 @@
 import type { ClientBase } from 'pg'
 import { z } from 'zod'
-import { Fault } from '../lib/errors.ts'
+import { type Fault, publicFault } from '../lib/errors.ts'
 import { type DatabaseHost, type SealedHost, sealHost, testHost } from '../provision/hosts.ts'
-import { conflict } from '../provision/runs.ts'
 import { SSL_MODES } from '../tenant.ts'
 import type { Actor } from './actor.ts'
 import { addAudit } from './audit.ts'
@@ -102,7 +101,8 @@ export async function addDatabaseHost(
   await testHost(sealed, access)
   await deps.store.transaction(async client => {
     const present = await find(client, name)
-    if (present !== null && !replaces) throw conflict(`there is a database host ${name} already`)
+    if (present !== null && !replaces)
+      throw publicFault('CONFLICT', `there is a database host ${name} already`)
     await put(client, sealed)
     await tell(client, actor, present, sealed)
   })
@@ -138,7 +138,10 @@ export async function changeDatabaseHost(
     const present = await find(client, name)
     if (present === null) throw noHost(name)
     if (JSON.stringify(present) !== JSON.stringify(seen)) {
-      throw conflict('The database host was changed by someone else meanwhile; read it again.')
+      throw publicFault(
+        'CONFLICT',
+        'The database host was changed by someone else meanwhile; read it again.',
+      )
     }
     await put(client, sealed)
     await tell(client, actor, present, sealed)
@@ -158,7 +161,10 @@ export async function removeDatabaseHost(
     const { rows } = await client.query<{ tenant_key: string }>(OPEN_RUN, [name])
     const [open] = rows
     if (open !== undefined) {
-      throw conflict(`tenant ${open.tenant_key} is being made on it: end or undo that first`)
+      throw publicFault(
+        'CONFLICT',
+        `tenant ${open.tenant_key} is being made on it: end or undo that first`,
+      )
     }
     await client.query(REMOVE, [name])
     await tell(client, actor, present, null)
@@ -214,5 +220,5 @@ function itemOf(row: Readonly<Record<string, unknown>>): DatabaseHostItem {
 
 function noHost(name: string): Fault {
   const text = `There is no database host ${name}.`
-  return new Fault('NOT_FOUND', text, { publicMessage: text })
+  return publicFault('NOT_FOUND', text)
 }

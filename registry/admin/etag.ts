@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { Fault } from '../lib/errors.ts'
+import { type Fault, publicFault } from '../lib/errors.ts'
 import type { Expected } from './change.ts'
 
 const CHARS = 22
@@ -25,5 +25,5 @@ export function requireTag(
 }
 
 function refused(text: string): Fault {
-  return new Fault('PRECONDITION_FAILED', text, { publicMessage: text })
+  return publicFault('PRECONDITION_FAILED', text)
 }

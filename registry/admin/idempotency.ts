@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { Fault } from '../lib/errors.ts'
+import { publicFault } from '../lib/errors.ts'
 import type { RegistryStore } from '../store.ts'
 import type { TenantId, TenantKey } from '../tenant.ts'
 import type { Actor } from './actor.ts'
@@ -47,5 +47,5 @@ export async function isMadeBefore(
   if (row?.key === tenantKey) return true
   if (row?.key == null && row?.wasThere !== true) return false
   const text = 'This Idempotency-Key was used for another tenant, or for one that is gone.'
-  throw new Fault('CONFLICT', text, { publicMessage: text })
+  throw publicFault('CONFLICT', text)
 }

@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { type ClientBase, DatabaseError } from 'pg'
 import { type DatabasePlace, placeName, placeTaken, takeDatabases } from '../database-place.ts'
 import type { Keyring } from '../envelope.ts'
-import { Fault } from '../lib/errors.ts'
+import { Fault, publicFault } from '../lib/errors.ts'
 import type { TenantRow } from '../tenant-row.ts'
 import type { Actor } from './actor.ts'
 import { tellAudit } from './change.ts'
@@ -119,7 +119,8 @@ async function importLines(
         else result('differs', `another ${differences.join(', ')}; left as it is`)
       } else {
         const holder = known.byId.get(read.id)
-        if (holder !== undefined) throw conflict(`tenant ${holder.tenant_key} has this id`)
+        if (holder !== undefined)
+          throw publicFault('CONFLICT', `tenant ${holder.tenant_key} has this id`)
         const owner = owners.get(placeName(placeOf(read)))
         if (owner !== undefined) throw placeTaken(`tenant ${owner}`, placeName(placeOf(read)))
         await insert(deps, client, read, options)
@@ -150,8 +151,8 @@ async function findKnown(client: ClientBase, reads: readonly ReadRow[]) {
 /** @throws Fault CONFLICT naming the line that has it */
 function requireUntaken(taken: Taken, read: ReadRow, options: BatchOptions): void {
   const [byKey, byId, byPlace] = takenBy(read).map(what => taken.get(what))
-  if (byKey !== undefined) throw conflict(`line ${byKey} has this key`)
-  if (byId !== undefined) throw conflict(`line ${byId} has this id`)
+  if (byKey !== undefined) throw publicFault('CONFLICT', `line ${byKey} has this key`)
+  if (byId !== undefined) throw publicFault('CONFLICT', `line ${byId} has this id`)
   if (byPlace !== undefined && !options.allowSharedDatabase) {
     throw placeTaken(`line ${byPlace}`, placeName(placeOf(read)))
   }
@@ -228,8 +229,4 @@ function problemOf(error: Fault | DatabaseError): string {
   // Its message names the rule; the row, which holds secrets, is in its detail and stays there.
   const isTaken = error.code === '23505'
   return isTaken ? `${error.constraint}: another tenant has it already` : error.message
-}
-
-function conflict(text: string): Fault {
-  return new Fault('CONFLICT', text)
 }

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { Fault } from '../lib/errors.ts'
+import { Fault, publicFault } from '../lib/errors.ts'
 import type { Actor, Scope } from './actor.ts'
 import { addAudit } from './audit.ts'
 import type { AdminDeps } from './deps.ts'
@@ -44,14 +44,14 @@ export async function createAdminKey(
 ): Promise<string> {
   if (!NAME.test(name)) {
     const text = 'name: must be 1 to 63 of letters, digits, . _ @ and -'
-    throw new Fault('VALIDATION_FAILED', text, { publicMessage: text })
+    throw publicFault('VALIDATION_FAILED', text)
   }
   const key = `adk_${randomBytes(KEY_BYTES).toString('base64url')}`
   await store.transaction(async client => {
     const { rowCount } = await client.query(ADD, [name, scope, hashOf(key).toString('hex')])
     if (rowCount !== 1) {
       const text = `there is a key ${name} already`
-      throw new Fault('CONFLICT', text, { publicMessage: text })
+      throw publicFault('CONFLICT', text)
     }
     await addAudit(client, { actor, action: 'admin_key.create', details: { name, scope } })
   })

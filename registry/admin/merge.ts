@@ -1,5 +1,5 @@
 import type { Keyring } from '../envelope.ts'
-import { Fault } from '../lib/errors.ts'
+import { publicFault } from '../lib/errors.ts'
 import type { TenantId } from '../tenant.ts'
 import type { TenantRow } from '../tenant-row.ts'
 import { covers, type Scope } from './actor.ts'
@@ -57,7 +57,7 @@ export function requireSound(row: TenantRow, columns: Columns, rules: MergeRules
   const has = (name: string) => merged[name] != null && merged[name] !== ''
   if (row.mode === 'dedicated' && columns.mode === 'shared') {
     const text = 'mode: goes from shared to dedicated only'
-    throw new Fault('CONFLICT', text, { publicMessage: text })
+    throw publicFault('CONFLICT', text)
   }
   if (!has('bucket_name')) {
     const lost = OF_BUCKET.find(name => columns[name] != null)

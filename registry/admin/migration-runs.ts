@@ -1,4 +1,4 @@
-import { Fault } from '../lib/errors.ts'
+import { Fault, publicFault } from '../lib/errors.ts'
 import { type Leftover, leftoverOf, listFailures } from '../migrate/failures.ts'
 import type { RunLauncher } from '../migrate/launcher.ts'
 import { releaseVersions } from '../migrate/release.ts'
@@ -115,7 +115,7 @@ export async function retryMigrationRun(
   const retried = which ?? (old.state === 'interrupted' ? 'unfinished' : 'failed')
   const made = await deps.store.transaction(async client => {
     const selection = await leftoverOf(client, id, retried)
-    if (selection?.length === 0) throw conflict(`run ${id} left nothing ${retried}`)
+    if (selection?.length === 0) throw publicFault('CONFLICT', `run ${id} left nothing ${retried}`)
     const { options } = old
     const run = { startedBy: actor.name, isFleet: true, options, retryOf: id, selection }
     const next = await addOnlyRun(client, run)
@@ -136,7 +136,7 @@ export async function cancelMigrationRun(deps: Deps, actor: Actor, id: string): 
   if (run.state === 'cancelling') return runItem(run)
   await deps.store.transaction(async client => {
     if (!(await cancelRun(client, id, actor.name))) {
-      throw conflict(`run ${id} is ${run.state}: there is nothing to cancel`)
+      throw publicFault('CONFLICT', `run ${id} is ${run.state}: there is nothing to cancel`)
     }
     await addAudit(client, { actor, action: 'migration.cancel', details: { run: id } })
   })
@@ -236,8 +236,4 @@ export async function tenantIds(
   const unknown = rows.find(({ id }) => id === null)
   if (unknown !== undefined) throw wrongField('tenants', `there is no ${unknown.asked}`)
   return [...new Set(rows.map(({ id }) => String(id)))]
-}
-
-function conflict(text: string): Fault {
-  return new Fault('CONFLICT', text, { publicMessage: text })
 }

@@ -1,6 +1,6 @@
 import type { ClientBase } from 'pg'
 import { z } from 'zod'
-import { Fault } from '../lib/errors.ts'
+import { Fault, publicFault } from '../lib/errors.ts'
 import { LIMIT_RULES, planLimitsInput } from '../limits.ts'
 import { PLANS_MAX } from '../plans.ts'
 import type { TenantRow } from '../tenant-row.ts'
@@ -95,7 +95,7 @@ export async function createPlan(
     const [row] = rows
     if (row !== undefined) return planItem(row)
     const text = `there is a plan ${code} already, or there are ${PLANS_MAX} plans`
-    throw new Fault('CONFLICT', text, { publicMessage: text })
+    throw publicFault('CONFLICT', text)
   })
 }
 

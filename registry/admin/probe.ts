@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { TenantConnections } from '../connection.ts'
 import { openConnections } from '../connection.ts'
-import { Fault } from '../lib/errors.ts'
+import { Fault, publicFault } from '../lib/errors.ts'
 import type { TenantId, TenantKey } from '../tenant.ts'
 import { parseTenantRow, type TenantRow } from '../tenant-row.ts'
 import type { Actor } from './actor.ts'
@@ -86,7 +86,7 @@ export async function requireWorking(
   if (failed == null) return
   const what = failed === bucket ? 'bucket' : 'database'
   const text = `${what}: ${failed.message}`
-  throw new Fault('CONNECTION_TEST_FAILED', text, { publicMessage: text })
+  throw publicFault('CONNECTION_TEST_FAILED', text)
 }
 
 /** A row as it stands before its first columns, for the test of its connections. */

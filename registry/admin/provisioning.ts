@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import { Fault } from '../lib/errors.ts'
+import { Fault, publicFault } from '../lib/errors.ts'
 import { beginProvision, giveSecrets } from '../provision/begin.ts'
 import type { HostAccess } from '../provision/hosts.ts'
 import { provision } from '../provision/provision.ts'
-import { conflict, findRun, findRunOf, type ProvisionRun } from '../provision/runs.ts'
+import { findRun, findRunOf, type ProvisionRun } from '../provision/runs.ts'
 import { type ProvisionSecrets, type StepName, stepsOf } from '../provision/spec.ts'
 import { type Taken, take } from '../provision/take.ts'
 import { undoProvision } from '../provision/undo.ts'
@@ -58,7 +58,7 @@ export async function provisionTenant(
     const isDone = (await isMadeBefore(store, id, spec.key)) && present === null
     if (isDone) return { ...(await provisioningOf(deps, id)), admin_password: null }
     if (present !== null && present.tenantId !== id) {
-      throw conflict(`tenant ${spec.key} is being made by another request`)
+      throw publicFault('CONFLICT', `tenant ${spec.key} is being made by another request`)
     }
   }
   const given = input.provision.admin?.password ?? null
@@ -104,7 +104,7 @@ export async function retryProvisioning(
   const { store } = deps
   const run = await requireRun(deps, id)
   const key = run.spec.key
-  if (run.isUndoing) throw conflict(`${key} is being undone: end that first`)
+  if (run.isUndoing) throw publicFault('CONFLICT', `${key} is being undone: end that first`)
   requireBucketFields({ ...input, bucket_name: run.spec.bucket?.name })
   const secrets = { ...secretsOf(input), password: input.admin_password ?? null }
   const access = await accessOf(deps)
@@ -155,11 +155,11 @@ async function requireRun(deps: AdminDeps, id: TenantId): Promise<ProvisionRun> 
 }
 
 function requireIdle(run: ProvisionRun): void {
-  if (run.isLeased) throw conflict(`${run.spec.key} is worked at already`)
+  if (run.isLeased) throw publicFault('CONFLICT', `${run.spec.key} is worked at already`)
 }
 
 function requireTaken(taken: Taken | null): Taken {
-  if (taken === null) throw conflict('the run has just ended')
+  if (taken === null) throw publicFault('CONFLICT', 'the run has just ended')
   return taken
 }
 
@@ -212,5 +212,5 @@ function provisionerOf({ provisioner }: AdminDeps) {
 
 function notBegun(): Fault {
   const text = 'The tenant is not being made.'
-  return new Fault('NOT_FOUND', text, { publicMessage: text })
+  return publicFault('NOT_FOUND', text)
 }

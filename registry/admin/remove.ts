@@ -1,5 +1,5 @@
 import type { ClientBase } from 'pg'
-import { Fault } from '../lib/errors.ts'
+import { Fault, publicFault } from '../lib/errors.ts'
 import type { TenantId } from '../tenant.ts'
 import type { TenantRow } from '../tenant-row.ts'
 import { type Actor, covers } from './actor.ts'
@@ -47,7 +47,8 @@ export async function removeTenant(
     if (confirm !== key) throw wrongField('confirm', 'must be the key of the tenant')
     requireRemovable(row, archiveGraceDays, force)
     const { rowCount } = await client.query(DELETE, [id, versionOf(row)])
-    if (rowCount !== 1) throw conflict('The tenant was changed meanwhile; read it again.')
+    if (rowCount !== 1)
+      throw publicFault('CONFLICT', 'The tenant was changed meanwhile; read it again.')
     await client.query(DELETE_ROTATION, [id])
     await beforeCommit?.(client)
     return { id: String(row.id), tenant_key: key }
@@ -56,14 +57,11 @@ export async function removeTenant(
 
 /** @throws Fault CONFLICT where it is not archived, or not for long enough */
 export function requireRemovable(row: TenantRow, graceDays: number, force: boolean): void {
-  if (row.status !== 'archived') throw conflict('Only an archived tenant can be deleted.')
+  if (row.status !== 'archived')
+    throw publicFault('CONFLICT', 'Only an archived tenant can be deleted.')
   const since = row.archived_at instanceof Date ? row.archived_at.getTime() : Date.now()
   const earliest = new Date(since + graceDays * DAY_MS)
   if (!force && earliest.getTime() > Date.now()) {
-    throw conflict(`The tenant can be deleted from ${earliest.toISOString()} on.`)
+    throw publicFault('CONFLICT', `The tenant can be deleted from ${earliest.toISOString()} on.`)
   }
-}
-
-function conflict(text: string): Fault {
-  return new Fault('CONFLICT', text, { publicMessage: text })
 }

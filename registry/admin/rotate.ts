@@ -1,6 +1,6 @@
 import type { Client } from 'pg'
 import { type DbConnection, openConnections } from '../connection.ts'
-import { Fault, toFault } from '../lib/errors.ts'
+import { type Fault, publicFault, toFault } from '../lib/errors.ts'
 import { closePg, connectPg } from '../lib/pg.ts'
 import { newPassword, scramVerifier } from '../lib/scram.ts'
 import type { TenantId } from '../tenant.ts'
@@ -163,7 +163,7 @@ async function requireOwnRole({ store }: AdminDeps, id: TenantId, db: DbConnecti
   const [other] = rows
   if (other === undefined) return
   const text = `Tenant ${other.tenant_key} logs in as the same role; give each its own first.`
-  throw new Fault('CONFLICT', text, { publicMessage: text })
+  throw publicFault('CONFLICT', text)
 }
 
 /** The failure itself must reach the caller, also where the audit cannot be written. */
@@ -188,5 +188,5 @@ async function tellFailure(
 
 function testFailed(problem: string): Fault {
   const text = `database: ${problem}`
-  return new Fault('CONNECTION_TEST_FAILED', text, { publicMessage: text })
+  return publicFault('CONNECTION_TEST_FAILED', text)
 }

@@ -1,6 +1,6 @@
 import type { ClientBase } from 'pg'
 import { openConnections } from '../connection.ts'
-import { Fault } from '../lib/errors.ts'
+import { type Fault, publicFault } from '../lib/errors.ts'
 import { closePg, connectPg } from '../lib/pg.ts'
 import type { RegistryStore } from '../store.ts'
 import type { TenantId } from '../tenant.ts'
@@ -90,7 +90,7 @@ export async function settleRotation(
   const isNew = await opens(deps, { ...row, db_password_encrypted: sealed })
   if (!isNew && !(await opens(deps, row))) {
     const text = 'database: neither the old nor the new password works'
-    throw new Fault('CONNECTION_TEST_FAILED', text, { publicMessage: text })
+    throw publicFault('CONNECTION_TEST_FAILED', text)
   }
   const change = {
     actor: { name: actor, scope: 'operate', requestId: null },
@@ -118,7 +118,7 @@ export async function opens(deps: AdminDeps, row: TenantRow): Promise<boolean> {
     if ((error as { code?: string }).code === '28P01') return false
     const [, problem] = databaseProblem(error)
     const text = `database: ${problem}`
-    throw new Fault('CONNECTION_TEST_FAILED', text, { publicMessage: text })
+    throw publicFault('CONNECTION_TEST_FAILED', text)
   }
 }
 
@@ -141,5 +141,5 @@ async function findRotation(store: RegistryStore, id: TenantId): Promise<FoundRo
 
 function underWay(): Fault {
   const text = 'A rotation of this tenant is under way.'
-  return new Fault('CONFLICT', text, { publicMessage: text })
+  return publicFault('CONFLICT', text)
 }

@@ -1,4 +1,4 @@
-import { Fault } from '../lib/errors.ts'
+import { publicFault } from '../lib/errors.ts'
 import { requireNoRun } from '../provision/runs.ts'
 import { mayMove, TENANT_STATUSES, type TenantId, type TenantStatus } from '../tenant.ts'
 import type { TenantRow } from '../tenant-row.ts'
@@ -50,7 +50,7 @@ export async function unarchiveTenant(
 ): Promise<TenantItem> {
   const change = { actor, action: 'tenant.unarchive', reason, expected }
   const changed = await changeTenant(store, id, change, row => {
-    if (row.status !== 'archived') throw conflict('the tenant is not archived')
+    if (row.status !== 'archived') throw publicFault('CONFLICT', 'the tenant is not archived')
     return statusColumns(row, 'suspended', reason)
   })
   return tenantItem(changed)
@@ -61,11 +61,7 @@ export function statusColumns(row: TenantRow, to: TenantStatus, reason: string |
   const from = TENANT_STATUSES.find(status => status === row.status)
   // A word that nobody knows leads anywhere, or an older row could never be mended.
   if (from !== undefined && !mayMove(from, to)) {
-    throw conflict(`a tenant that is ${from} cannot become ${to}`)
+    throw publicFault('CONFLICT', `a tenant that is ${from} cannot become ${to}`)
   }
   return { status: to, status_reason: reason }
-}
-
-function conflict(text: string): Fault {
-  return new Fault('CONFLICT', text, { publicMessage: text })
 }

@@ -1,6 +1,6 @@
 import type { Client } from 'pg'
 import type { DbConnection } from '../connection.ts'
-import { Fault } from '../lib/errors.ts'
+import { type Fault, publicFault } from '../lib/errors.ts'
 import { messageForLog } from '../lib/log-error.ts'
 import { connectPg } from '../lib/pg.ts'
 import type { AdminDeps } from './deps.ts'
@@ -62,5 +62,5 @@ export async function addUser(
 }
 
 function failed(text: string): Fault {
-  return new Fault('CONNECTION_TEST_FAILED', text, { publicMessage: text })
+  return publicFault('CONNECTION_TEST_FAILED', text)
 }

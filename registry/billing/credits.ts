@@ -4,7 +4,7 @@ import { addAudit } from '../admin/audit.ts'
 import type { AdminDeps } from '../admin/deps.ts'
 import { reason, wrongField } from '../admin/fields.ts'
 import { newId } from '../admin/idempotency.ts'
-import { Fault } from '../lib/errors.ts'
+import { Fault, publicFault } from '../lib/errors.ts'
 import type { TenantId } from '../tenant.ts'
 import type { TenantRow } from '../tenant-row.ts'
 
@@ -93,7 +93,7 @@ export async function giveCredit(
       await addAudit(client, { actor, action: 'tenant.credit', tenantId: id, reason, details })
     } else if ((await client.query(SAME, values)).rowCount !== 1) {
       const text = 'This Idempotency-Key was used for another credit.'
-      throw new Fault('CONFLICT', text, { publicMessage: text })
+      throw publicFault('CONFLICT', text)
     }
     return { id: creditId, tenant_id: id, ...credit }
   })

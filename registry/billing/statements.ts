@@ -2,8 +2,8 @@ import type { ClientBase } from 'pg'
 import type { Actor } from '../admin/actor.ts'
 import { addAudit } from '../admin/audit.ts'
 import type { AdminDeps } from '../admin/deps.ts'
-import { Fault } from '../lib/errors.ts'
-import type { TenantId } from '../tenant.ts'
+import { Fault, publicFault } from '../lib/errors.ts'
+import { NIL_ID, type TenantId } from '../tenant.ts'
 import type { TenantRow } from '../tenant-row.ts'
 import { toSafeNumber } from './decimal.ts'
 import { peopleOf } from './month-people.ts'
@@ -56,7 +56,6 @@ export const GRACE_MS = 3_600_000
 /** Months before that a statement mends. */
 const ADJUSTED_MONTHS = 3
 const FREEZE_MAX = 100
-const NIL_ID = '00000000-0000-0000-0000-000000000000'
 
 /** Whoever may have something on a statement of the month, in the order of their ids. */
 const CANDIDATES = `
@@ -246,7 +245,8 @@ async function draftOf(
   if (use === null) return null
   const list = (await client.query<TenantRow>(PRICES, [use.plan ?? '*', dayOf(month.startMs)]))
     .rows[0]
-  if (list === undefined) throw conflict(`no prices of plan ${use.plan ?? '*'} in ${month.text}`)
+  if (list === undefined)
+    throw publicFault('CONFLICT', `no prices of plan ${use.plan ?? '*'} in ${month.text}`)
   const currency = String(list.currency)
   const prices = list.prices as Prices
   const lines = [...priceOf(prices, use)]
@@ -258,14 +258,18 @@ async function draftOf(
     const mended = adjustmentsOf(before.month, before.inputs.price_list.prices, was, now)
     if (mended.length === 0) continue
     if (before.currency !== currency) {
-      throw conflict(`${before.month} was billed in ${before.currency}, and is to be mended`)
+      throw publicFault(
+        'CONFLICT',
+        `${before.month} was billed in ${before.currency}, and is to be mended`,
+      )
     }
     lines.push(...mended)
     restated[before.month] = now
   }
   const credits = (await client.query<TenantRow>(CREDITS, [id])).rows
   for (const credit of credits) {
-    if (credit.currency !== currency) throw conflict(`a credit is in ${credit.currency}`)
+    if (credit.currency !== currency)
+      throw publicFault('CONFLICT', `a credit is in ${credit.currency}`)
     lines.push({
       ...{ kind: 'credit', metric: 'credit', of_month: null, quantity: '1' },
       ...{ amount_minor: -Number(credit.amount_minor), text: String(credit.reason) },
@@ -320,11 +324,7 @@ function readStatement(row: TenantRow): Statement {
  */
 function asFault(error: unknown): never {
   const isOurs = error instanceof Error && !(error instanceof Fault) && !('code' in error)
-  throw isOurs ? conflict(`cannot be worked out: ${error.message}`) : error
-}
-
-function conflict(reason: string): Fault {
-  return new Fault('CONFLICT', reason, { publicMessage: reason })
+  throw isOurs ? publicFault('CONFLICT', `cannot be worked out: ${error.message}`) : error
 }
 
 function dayOf(ms: number): string {

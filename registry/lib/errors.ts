@@ -472,6 +472,15 @@ export class Fault extends Error {
   }
 }
 
+/** A failure whose reason the client may be told: it holds nothing but what the client's own request is about. */
+export function publicFault(
+  code: ErrorCode,
+  text: string,
+  options: Omit<FaultOptions, 'publicMessage'> = {},
+): Fault {
+  return new Fault(code, text, { ...options, publicMessage: text })
+}
+
 /** Anything thrown, as a Fault: what is not one already is a defect of ours (INTERNAL). */
 export function toFault(error: unknown): Fault {
   if (error instanceof Fault) return error

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { gatewayProcessOf } from '../membership.ts'
 import type { RegistryStore } from '../store.ts'
 import { type FleetAnswer, fleetAnswer, replicaState } from './answers.ts'
 import { addFigures, type Figures, fieldOf, noFigures, quantileMs } from './figures.ts'
@@ -134,13 +135,7 @@ async function summarize(
   const answers = read.flatMap(({ answer }) => answer ?? [])
   const gone = (await store.query(GONE, [liveMs, GONE_MS])).map(row =>
     gatewayItemOf({
-      id: String(row.id),
-      host: String(row.host),
-      pid: Number(row.pid),
-      worker: Number(row.worker),
-      address: row.address === null ? null : String(row.address),
-      version: String(row.version),
-      startedAt: row.started_at as Date,
+      ...gatewayProcessOf(row),
       heartbeatAgeMs: Number(row.age_ms),
       answer: null,
     }),

@@ -1,20 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Fault } from '../lib/errors.ts'
-import { LIVE_MS } from '../membership.ts'
+import { type GatewayProcess, gatewayProcessOf, LIVE_MS } from '../membership.ts'
 import type { RegistryStore } from '../store.ts'
 import { type Question, questionNotice } from './question.ts'
 
 /** A gateway process, and what it answered. */
-export interface Reply {
-  readonly id: string
-  readonly host: string
-  readonly pid: number
-  /** 0: a gateway by itself. */
-  readonly worker: number
-  readonly address: string | null
-  readonly version: string
-  readonly startedAt: Date
+export interface Reply extends GatewayProcess {
   readonly heartbeatAgeMs: number
   /** Null: it said nothing in time. */
   readonly answer: unknown
@@ -169,13 +161,7 @@ export class GatewayQuestions {
     }
     const rows = await store.query(TAKE, [id, ids])
     return rows.map(row => ({
-      id: String(row.id),
-      host: String(row.host),
-      pid: Number(row.pid),
-      worker: Number(row.worker),
-      address: row.address === null ? null : String(row.address),
-      version: String(row.version),
-      startedAt: row.started_at as Date,
+      ...gatewayProcessOf(row),
       heartbeatAgeMs: Number(row.age_ms),
       answer: readJson(row.answer),
     }))

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { Fault } from '../lib/errors.ts'
+import { Fault, publicFault } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import type { RegistryStore } from '../store.ts'
 import { type RunnerProcess, startRunner } from './runner-process.ts'
@@ -67,7 +67,7 @@ export class RunLauncher {
   async plan<T>(make: (signal: AbortSignal) => Promise<T>): Promise<T> {
     if (this.#isPlanning) {
       const text = 'another plan is being made'
-      throw new Fault('OVERLOADED', text, { publicMessage: text })
+      throw publicFault('OVERLOADED', text)
     }
     this.#isPlanning = true
     try {

@@ -1,4 +1,4 @@
-import { Fault } from '../lib/errors.ts'
+import { Fault, publicFault } from '../lib/errors.ts'
 import { startRunner } from './runner-process.ts'
 
 /** What a run would do, as the tenants' databases tell now. */
@@ -72,7 +72,7 @@ export async function planRun(
   const { code, complaint, isLate } = await runner.ended
   if (isLate) {
     const text = `not all databases answered within ${PLAN_MS_MAX / 1000} s; plan for fewer tenants`
-    throw new Fault('OVERLOADED', text, { publicMessage: text })
+    throw publicFault('OVERLOADED', text)
   }
   // 1 is also the code of a plan in which a tenant could not be asked.
   if (code !== 0 && !(code === 1 && counts.problems > 0)) {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { ClientBase } from 'pg'
-import { Fault } from '../lib/errors.ts'
+import { publicFault } from '../lib/errors.ts'
 import type { RegistryStore } from '../store.ts'
 import type { TenantRow } from '../tenant-row.ts'
 
@@ -155,7 +155,7 @@ export async function addOnlyRun(client: ClientBase, run: NewRun): Promise<strin
     const live = runOf(rows[0])
     const text = `run ${live.id} is under way, started by ${live.startedBy}`
     const fields = ['location', runPath(live.id)]
-    throw new Fault('CONFLICT', text, { publicMessage: text, fields })
+    throw publicFault('CONFLICT', text, { fields })
   }
   await client.query(GIVE_UP_DEAD)
   return insertRun(client, run)

@@ -7,14 +7,14 @@ import { requireSound } from '../admin/merge.ts'
 import { type Columns, insertRow } from '../admin/row.ts'
 import { requireFreeDatabase } from '../database-place.ts'
 import type { SecretColumn } from '../envelope.ts'
-import { Fault } from '../lib/errors.ts'
+import { Fault, publicFault } from '../lib/errors.ts'
 import { newPassword } from '../lib/scram.ts'
 import type { RegistryStore } from '../store.ts'
 import type { TenantId } from '../tenant.ts'
 import { findListedTenant } from '../tenant-list.ts'
 import { sealPassword } from './first-user.ts'
 import { findHost, type HostAccess, type SealedHost } from './hosts.ts'
-import { beginRun, conflict, findRun, type ProvisionRun, setFirstUserHash } from './runs.ts'
+import { beginRun, findRun, type ProvisionRun, setFirstUserHash } from './runs.ts'
 import type { ProvisionSecrets, ProvisionSpec } from './spec.ts'
 
 export interface BeginDeps extends HostAccess {
@@ -51,7 +51,7 @@ export async function beginProvision(
   const host = await findHost(store, spec.host)
   const present = await findRun(store, spec.key)
   if (present === null && (await findListedTenant(store, spec.key)) !== null) {
-    throw conflict(`tenant ${spec.key} exists already`)
+    throw publicFault('CONFLICT', `tenant ${spec.key} exists already`)
   }
   if (present !== null) requireSame(present, spec)
   const tenantId = present?.tenantId ?? id
@@ -66,7 +66,8 @@ export async function beginProvision(
   return store.transaction(async client => {
     await tellAudit(client, { actor, action: 'tenant.provision' })
     const run = await beginRun(client, spec, tenantId)
-    if (run.tenantId !== tenantId) throw conflict(`someone else has just begun ${spec.key}`)
+    if (run.tenantId !== tenantId)
+      throw publicFault('CONFLICT', `someone else has just begun ${spec.key}`)
     requireSame(run, spec)
     const { rows } = await client.query('SELECT FROM tenants WHERE id = $1', [tenantId])
     if (rows.length === 0) await reserve(client, deps, tenantId, spec, host, sealed)
@@ -156,8 +157,11 @@ async function keep(
 }
 
 function requireSame(run: ProvisionRun, spec: ProvisionSpec): void {
-  if (run.isUndoing) throw conflict(`${spec.key} is being undone: end that first`)
+  if (run.isUndoing) throw publicFault('CONFLICT', `${spec.key} is being undone: end that first`)
   // As it comes back from the Registry.
   if (isDeepStrictEqual(run.spec, JSON.parse(JSON.stringify(spec)))) return
-  throw conflict(`a run of ${spec.key} was begun with other options; give the same, or undo it`)
+  throw publicFault(
+    'CONFLICT',
+    `a run of ${spec.key} was begun with other options; give the same, or undo it`,
+  )
 }

@@ -1,9 +1,8 @@
 import type { S3Client } from '@aws-sdk/client-s3'
 import { bucketProblem, PROBE_OBJECT, probeBucket } from '../admin/probe-bucket.ts'
 import type { BucketConnection } from '../connection.ts'
-import { Fault } from '../lib/errors.ts'
+import { Fault, publicFault } from '../lib/errors.ts'
 import type { HostAccess } from './hosts.ts'
-import { conflict } from './runs.ts'
 
 type Access = Pick<HostAccess, 'addressPolicy'>
 
@@ -31,7 +30,7 @@ export async function ensureBucket(
     const found = await lookInto(client, s3, place, signal)
     if (found === 'objects') {
       const where = place.prefix === null ? '' : ` below ${place.prefix}`
-      throw conflict(`bucket ${place.name} holds objects${where} already`)
+      throw publicFault('CONFLICT', `bucket ${place.name} holds objects${where} already`)
     }
     if (found === 'missing') {
       if (place.prefix !== null) throw failed('there is no such bucket')
@@ -103,7 +102,8 @@ async function make(
   } catch (error) {
     const { name: code } = error as { name?: string }
     if (code === 'BucketAlreadyOwnedByYou') return
-    if (code === 'BucketAlreadyExists') throw conflict(`somebody else has a bucket ${name}`)
+    if (code === 'BucketAlreadyExists')
+      throw publicFault('CONFLICT', `somebody else has a bucket ${name}`)
     throw error
   }
 }
@@ -147,5 +147,5 @@ function statusOf(error: unknown): number | null {
 
 function failed(problem: string): Fault {
   const text = `bucket: ${problem}`
-  return new Fault('CONNECTION_TEST_FAILED', text, { publicMessage: text })
+  return publicFault('CONNECTION_TEST_FAILED', text)
 }

@@ -1,7 +1,7 @@
 import { addUser, connectTenantDatabase } from '../admin/tenant-user.ts'
 import { openConnections } from '../connection.ts'
 import type { Keyring, SecretPlace } from '../envelope.ts'
-import { Fault } from '../lib/errors.ts'
+import { publicFault } from '../lib/errors.ts'
 import { hashPassword } from '../lib/password.ts'
 import { closePg } from '../lib/pg.ts'
 import type { Tenant, TenantId } from '../tenant.ts'
@@ -34,7 +34,7 @@ export async function ensureFirstUser(
 ): Promise<void> {
   if (sealed === null) {
     const text = 'the password of the first user is needed: go on with one'
-    throw new Fault('VALIDATION_FAILED', text, { publicMessage: text })
+    throw publicFault('VALIDATION_FAILED', text)
   }
   const passwordHash = keyring.decrypt(sealed, placeOfFirstUser(tenant.id))
   const { db } = openConnections(keyring, tenant)

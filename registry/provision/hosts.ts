@@ -2,7 +2,7 @@ import type { Client } from 'pg'
 import { databaseProblem } from '../admin/probe-database.ts'
 import type { Keyring, SecretPlace } from '../envelope.ts'
 import type { AddressPolicy } from '../lib/address.ts'
-import { Fault } from '../lib/errors.ts'
+import { Fault, publicFault } from '../lib/errors.ts'
 import { closePg, connectPg, sslOptions } from '../lib/pg.ts'
 import type { RegistryStore } from '../store.ts'
 import type { SslMode } from '../tenant.ts'
@@ -107,5 +107,5 @@ export function placeOfHost(name: string): SecretPlace {
 }
 
 function failed(text: string): Fault {
-  return new Fault('CONNECTION_TEST_FAILED', text, { publicMessage: text })
+  return publicFault('CONNECTION_TEST_FAILED', text)
 }

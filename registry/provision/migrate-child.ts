@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
-import { Fault } from '../lib/errors.ts'
+import { publicFault } from '../lib/errors.ts'
 import { runnerEnv } from '../migrate/runner-process.ts'
 import type { TenantId } from '../tenant.ts'
 
@@ -52,7 +52,7 @@ export function migrateByChild(
         end()
         if (code === 0) return resolve()
         const text = `the migration failed: ${output.trim() || `it ended with ${code}`}`
-        reject(new Fault('PROVISIONING_FAILED', text, { publicMessage: text }))
+        reject(publicFault('PROVISIONING_FAILED', text))
       })
       if (signal.aborted) stop()
     })

@@ -4,13 +4,14 @@ import { addAudit } from '../admin/audit.ts'
 import { stale, tellAudit } from '../admin/change.ts'
 import { readRow, updateRow, versionOf } from '../admin/row.ts'
 import { openConnections } from '../connection.ts'
+import { publicFault } from '../lib/errors.ts'
 import { closePg } from '../lib/pg.ts'
 import type { Tenant, TenantId } from '../tenant.ts'
 import type { BeginDeps } from './begin.ts'
 import { ensureBucket } from './bucket.ts'
 import { ensureFirstUser } from './first-user.ts'
 import { connectAdmin, findHost } from './hosts.ts'
-import { conflict, type ProvisionRun } from './runs.ts'
+import type { ProvisionRun } from './runs.ts'
 import { ensureDatabase, ensureRole } from './server-objects.ts'
 import { type StepName, stepsOf } from './spec.ts'
 import type { Taken } from './take.ts'
@@ -70,7 +71,7 @@ export async function provision(
       requireGoing(signal)
       await lease.noteStep(step)
       const tenant = await store.findById(tenantId)
-      if (tenant === null) throw conflict(`the row of ${spec.key} was taken away`)
+      if (tenant === null) throw publicFault('CONFLICT', `the row of ${spec.key} was taken away`)
       const { db, bucket } = openConnections(keyring, tenant)
       secrets.push(db.password, bucket?.access_key ?? '', bucket?.secret_key ?? '')
       await work[step](tenant)

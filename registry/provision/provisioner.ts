@@ -1,4 +1,4 @@
-import { Fault } from '../lib/errors.ts'
+import { Fault, publicFault } from '../lib/errors.ts'
 import type { Log } from '../lib/log.ts'
 import type { ProvisionDeps } from './provision.ts'
 
@@ -39,7 +39,7 @@ export class Provisioner {
     if (this.#stop.signal.aborted) throw new Fault('SHUTTING_DOWN', 'no more runs are begun')
     if (this.#reserved >= this.#runsMax) {
       const text = `${this.#runsMax} tenants are being made at this moment: try again later`
-      throw new Fault('OVERLOADED', text, { publicMessage: text, retryAfterS: 5 })
+      throw publicFault('OVERLOADED', text, { retryAfterS: 5 })
     }
     this.#reserved += 1
     const work = await prepare().catch(error => {

@@ -1,5 +1,5 @@
 import type { ClientBase } from 'pg'
-import { type ErrorCode, Fault } from '../lib/errors.ts'
+import { type ErrorCode, type Fault, publicFault } from '../lib/errors.ts'
 import type { RegistryStore } from '../store.ts'
 import type { TenantId } from '../tenant.ts'
 import type { ProvisionSpec } from './spec.ts'
@@ -84,7 +84,8 @@ export async function beginRun(
 ): Promise<ProvisionRun> {
   await client.query(BEGIN, [spec.key, tenantId, JSON.stringify(spec)])
   const { rows } = await client.query<ProvisionRun>(FIND, [spec.key])
-  if (rows[0] === undefined) throw conflict(`the run of ${spec.key} has just ended; try again`)
+  if (rows[0] === undefined)
+    throw publicFault('CONFLICT', `the run of ${spec.key} has just ended; try again`)
   return rows[0]
 }
 
@@ -165,7 +166,7 @@ export class RunLease {
   }
 
   #lost(): Fault {
-    return conflict(`another process works at ${this.#key} by now`)
+    return publicFault('CONFLICT', `another process works at ${this.#key} by now`)
   }
 }
 
@@ -176,9 +177,5 @@ export class RunLease {
  */
 export async function requireNoRun(client: ClientBase, id: TenantId): Promise<void> {
   if ((await findRunOf(client, id)) === null) return
-  throw conflict('The tenant is still being made: go on with that, or undo it.')
-}
-
-export function conflict(text: string): Fault {
-  return new Fault('CONFLICT', text, { publicMessage: text })
+  throw publicFault('CONFLICT', 'The tenant is still being made: go on with that, or undo it.')
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import { Fault } from '../lib/errors.ts'
+import { publicFault } from '../lib/errors.ts'
 import type { RegistryStore } from '../store.ts'
 import { findRun, LEASE_MS, type ProvisionRun, RunLease, takeRun } from './runs.ts'
 
@@ -30,7 +30,7 @@ export async function take(store: RegistryStore, key: string, waitMs = 0): Promi
     await delay(POLL_MS)
   }
   const text = `${key} is worked at already; if that process is gone, wait ${LEASE_MS / 1000} seconds`
-  throw new Fault('CONFLICT', text, { publicMessage: text, retryAfterS: LEASE_MS / 1000 })
+  throw publicFault('CONFLICT', text, { retryAfterS: LEASE_MS / 1000 })
 }
 
 /** What a command waits for one that was killed just now. */

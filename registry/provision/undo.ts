@@ -2,12 +2,12 @@ import type { Actor } from '../admin/actor.ts'
 import { addAudit } from '../admin/audit.ts'
 import { tellAudit } from '../admin/change.ts'
 import { openConnections } from '../connection.ts'
+import { publicFault } from '../lib/errors.ts'
 import { closePg } from '../lib/pg.ts'
 import { findListedTenant } from '../tenant-list.ts'
 import type { BeginDeps } from './begin.ts'
 import { dropBucket } from './bucket.ts'
 import { connectAdmin, findHost } from './hosts.ts'
-import { conflict } from './runs.ts'
 import { dropObjects } from './server-objects.ts'
 import type { Taken } from './take.ts'
 import { atWork, requireGoing } from './work.ts'
@@ -37,7 +37,7 @@ export async function undoProvision(
   await atWork(store, taken, { secrets, audit }, async () => {
     const listed = await findListedTenant(store, tenantId)
     if (listed !== null && listed.status !== 'provisioning') {
-      throw conflict(`${spec.key} is ${listed.status}: archive it, then delete it`)
+      throw publicFault('CONFLICT', `${spec.key} is ${listed.status}: archive it, then delete it`)
     }
     await lease.beginUndo()
     const kept: string[] = []

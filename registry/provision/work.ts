@@ -1,5 +1,5 @@
 import { type AuditEntry, addAudit } from '../admin/audit.ts'
-import { Fault } from '../lib/errors.ts'
+import { Fault, publicFault } from '../lib/errors.ts'
 import { messageForLog } from '../lib/log-error.ts'
 import type { RegistryStore } from '../store.ts'
 import type { Taken } from './take.ts'
@@ -42,7 +42,7 @@ export async function atWork(
 export function requireGoing(signal: AbortSignal): void {
   if (!signal.aborted) return
   const text = 'the process was stopped, or the run took too long'
-  throw new Fault('SHUTTING_DOWN', text, { publicMessage: text })
+  throw publicFault('SHUTTING_DOWN', text)
 }
 
 /** In words that may be shown: what a server or a child process says may repeat what it was given. */
@@ -52,5 +52,5 @@ function failureOf(error: unknown, secrets: readonly string[]): Fault {
   for (const secret of secrets) if (secret !== '') text = text.replaceAll(secret, '[secret]')
   text = text.slice(0, PROBLEM_CHARS_MAX)
   const code = isFault ? error.code : 'PROVISIONING_FAILED'
-  return new Fault(code, text, { publicMessage: text, cause: error })
+  return publicFault(code, text, { cause: error })
 }
