@@ -35,8 +35,8 @@ export interface ContainerOptions {
 export interface Container {
   /** Its lines so far, of both streams. */
   readonly lines: readonly string[]
-  /** Text of its standard output so far. */
-  stdout(): string
+  /** Text of a stream so far. */
+  text(stream: 'out' | 'err'): string
   readonly exited: Promise<number | null>
   /** Runs a command beside its own, as its health check does. */
   exec(command: readonly string[], deadlineMs: number): Promise<Finished>
@@ -72,9 +72,12 @@ export async function startContainer(options: ContainerOptions): Promise<Contain
   const gate = child.stdio[3] as NodeJS.WritableStream
   for (const stream of [child.stdin, gate]) stream?.on('error', () => {})
   const lines: string[] = []
-  let stdout = ''
+  const texts = { out: '', err: '' }
   child.stdout?.on('data', chunk => {
-    stdout += chunk
+    texts.out += chunk
+  })
+  child.stderr?.on('data', chunk => {
+    texts.err += chunk
   })
   for (const stream of [child.stdout, child.stderr] as Readable[]) {
     createInterface({ input: stream }).on('line', line => lines.push(line))
@@ -87,10 +90,10 @@ export async function startContainer(options: ContainerOptions): Promise<Contain
   const disconnect = await options.connect(child.pid as number)
   void exited.then(disconnect)
   child.stdin?.end(options.input ?? '')
-  ;(gate as NodeJS.WritableStream).end('go\n')
+  gate.end('go\n')
   return {
     lines,
-    stdout: () => stdout,
+    text: stream => texts[stream],
     exited,
     exec: (beside, deadlineMs) => {
       const enter = ['-t', String(firstOf(child)), '-m', '-n', '-p', '-u', '-i', '-r', '-w', '--']

@@ -14,7 +14,7 @@ const headers = { 'x-words': encodeURIComponent(JSON.stringify(words)) }
 const asked = request({ socketPath, method: 'POST', headers, agent: false }, async answer => {
   const { code, out, err } = (await json(answer)) as Ended
   process.stdout.write(out)
-  process.stderr.write(err === '' ? '' : `${err}\n`)
+  process.stderr.write(err)
   process.exitCode = code
 })
 asked.on('error', error => {

@@ -94,17 +94,19 @@ export class Engine {
     const timer = setTimeout(() => void container.stop(0), RUN_MS)
     const code = await container.exited
     clearTimeout(timer)
-    const out = container.stdout()
-    const written = new Set(out.split('\n'))
-    const err = container.lines.filter(line => !written.has(line)).join('\n')
-    return { code: code ?? 1, out, err }
+    return { code: code ?? 1, out: container.text('out'), err: container.text('err') }
   }
 
-  async stop(): Promise<void> {
+  /** Ends what runs by SIGTERM. Returns how each ended, by service; harmless when repeated. */
+  async stop(): Promise<Map<string, (number | null)[]>> {
     for (const server of this.#published.values()) server.close()
-    const all = [...this.#running.values()].flatMap(({ containers }) => containers)
+    const running = [...this.#running]
     this.#running.clear()
-    await Promise.all(all.map(container => container.stop(STOP_MS)))
+    const ends = running.map(async ([name, { containers }]) => {
+      const codes = await Promise.all(containers.map(container => container.stop(STOP_MS)))
+      return [name, codes] as const
+    })
+    return new Map(await Promise.all(ends))
   }
 
   async #update(compose: ComposeFile, name: string, service: Service): Promise<void> {

@@ -63,9 +63,10 @@ const engine = new Engine({
     },
   },
 })
-stops.push(() => engine.stop())
 await serveDocker()
 t.teardown(async () => {
+  // Before the stores that they write to.
+  await engine.stop()
   for (const stop of stops.reverse()) await stop()
   rmSync(folder, { recursive: true, force: true })
 })
@@ -202,6 +203,12 @@ t.test('no secret is in what they wrote', async t => {
   }
 })
 
+t.test('as process 1 of its container each ends by SIGTERM, and in order', async t => {
+  const ends = await engine.stop()
+  t.strictSame(ends.get('gateway'), [0, 0])
+  t.strictSame(ends.get('app'), [0, 0, 0])
+})
+
 /** As a client that minds Retry-After: on a machine with much to do the first look at a Registry may take too long. */
 async function patiently(...asked: Parameters<typeof call>): ReturnType<typeof call> {
   const deadline = Date.now() + WAIT_MS
@@ -263,7 +270,7 @@ async function serveDocker(): Promise<void> {
   const server = createServer(async (req, res) => {
     const words = JSON.parse(decodeURIComponent(String(req.headers['x-words'])))
     const ended = await compose(words, await text(req)).catch(
-      (error): Ended => ({ code: 1, out: '', err: String(error) }),
+      (error): Ended => ({ code: 1, out: '', err: `${error}\n` }),
     )
     res.end(JSON.stringify(ended))
   })
