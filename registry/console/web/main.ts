@@ -13,6 +13,9 @@ if (root !== null) render(h(Console, {}), root)
 const SIGN_IN = 'Sign in to look after tenants and the fleet.'
 const ENDED = 'Your session has ended. Sign in again to go on where you were.'
 const OUT = 'You are signed out.'
+const GONE = 'Your session has ended a while ago. Sign in again to go on.'
+/** Nobody comes back to a form after so long, and it may hold what is not for whoever finds the machine. */
+const HELD_MS = 3_600_000
 
 type Door =
   | { readonly is: 'unknown' }
@@ -34,9 +37,15 @@ function Console(): View {
     )
     whenSignedOut(() => setDoor(now => (now.is === 'open' ? { ...now, isEnded: true } : now)))
   }, [])
+  const isEnded = door.is === 'open' && door.isEnded
+  useEffect(() => {
+    if (!isEnded) return
+    const timer = setTimeout(() => setDoor({ is: 'closed', note: GONE }), HELD_MS)
+    return () => clearTimeout(timer)
+  }, [isEnded])
   if (door.is === 'unknown') return html`<main class="sign-in" id="main" aria-busy="true"></main>`
   if (door.is === 'closed') return h(SignIn, { note: door.note, onDone: open })
-  const { holder, isEnded } = door
+  const { holder } = door
   const onSignOut = () => setDoor({ is: 'closed', note: OUT })
   return html`
     ${h(HolderContext.Provider, {

@@ -79,9 +79,8 @@ export function MoveDialog({ tenant, etag, onChanged, onClose }: TenantDialogPro
       else if (isMoving) moving.current?.abort()
       else onClose()
     },
-    ...{ isWide: true, isDangerous: phase !== 'form', form, run },
-    // Not by the way: it would be called off.
-    onClose: isMoving ? () => {} : onClose,
+    // Not closed by the way: that would call it off.
+    ...{ isWide: true, isHeld: isMoving, isDangerous: phase !== 'form', form, run, onClose },
     children: isMoving
       ? h(MoveSteps, { told })
       : phase === 'asked' && dry !== null

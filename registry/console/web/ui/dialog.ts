@@ -5,12 +5,18 @@ import { html, type View } from '../lib/html.ts'
 export interface DialogProps {
   readonly title: string
   readonly isWide?: boolean
+  /** It stays, whatever is pressed: something goes on in it that is ended by a button alone. */
+  readonly isHeld?: boolean
   readonly onClose: () => void
   readonly children: ComponentChildren
 }
 
 /** A modal dialog: what is behind it cannot be reached, Escape closes it, and focus goes back to where it was. */
-export function Dialog({ title, isWide = false, onClose, children }: DialogProps): View {
+export function Dialog(props: DialogProps): View {
+  const { title, isWide = false, isHeld = false, children } = props
+  const onClose = () => {
+    if (!isHeld) props.onClose()
+  }
   const element = useRef<HTMLDialogElement>(null)
   const titleId = useId()
   useLayoutEffect(() => {
@@ -31,10 +37,10 @@ export function Dialog({ title, isWide = false, onClose, children }: DialogProps
     element.current.showModal()
     onClose()
   }
-  return html`<dialog ref=${element} class=${isWide ? 'wide' : ''} aria-labelledby=${titleId} onCancel=${onCancel} onClose=${onGone}>
+  return html`<dialog ref=${element} class=${isWide ? 'wide' : ''} aria-labelledby=${titleId} closedby=${isHeld ? 'none' : undefined} onCancel=${onCancel} onClose=${onGone}>
     <header>
       <h2 id=${titleId}>${title}</h2>
-      <button type="button" class="plain" aria-label="Close" onClick=${onClose}>✕</button>
+      <button type="button" class="plain" aria-label="Close" disabled=${isHeld} onClick=${onClose}>✕</button>
     </header>
     ${children}
   </dialog>`

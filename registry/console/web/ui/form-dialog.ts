@@ -17,6 +17,8 @@ export interface FormDialogProps {
   readonly leave?: string
   readonly onLeave?: () => void
   readonly isWide?: boolean
+  /** Only its own buttons close it. */
+  readonly isHeld?: boolean
   readonly isDangerous?: boolean
   readonly isDisabled?: boolean
   /** Does it, and says what came of it; null: it goes on, and the dialog stays. */
@@ -27,7 +29,13 @@ export interface FormDialogProps {
 /** Asks, and does it; a refusal stays to be read, at its field where it has one. */
 export function FormDialog(props: FormDialogProps): View {
   const { title, form, verb, busy = 'One moment…', leave = 'Cancel', onClose } = props
-  const { isWide = false, isDangerous = false, isDisabled = false, onLeave = onClose } = props
+  const {
+    isWide = false,
+    isHeld = false,
+    isDangerous = false,
+    isDisabled = false,
+    onLeave = onClose,
+  } = props
   const saving = useSaving(form)
   const onSubmit = (event: Event) => {
     event.preventDefault()
@@ -40,9 +48,7 @@ export function FormDialog(props: FormDialogProps): View {
     })
   }
   return h(Dialog, {
-    title,
-    isWide,
-    onClose,
+    ...{ title, isWide, isHeld, onClose },
     children: html`<form onSubmit=${onSubmit}>
       ${form.error === null ? null : h(Failure, { error: form.error })}
       ${props.children}
