@@ -44,10 +44,10 @@ export type UsageSketch = OfDay & { readonly marks: readonly number[] }
 export type UsageCounter = OfDay & { readonly name: string; readonly value: number }
 
 /**
- * `known`: it was in already, and nothing was changed. `late`: it is too old for anybody to say, and was
- * refused.
+ * `known`: it was in already, and nothing was changed. `taken`: the same, and with it all that its process had counted by then. `late`:
+ * it is too old for anybody to say, and was refused.
  */
-export type Applied = 'applied' | 'known' | 'late'
+export type Applied = 'applied' | 'known' | 'taken' | 'late'
 
 /** One statement, see migrations/registry/0018_metering.sql. */
 const APPLY = 'SELECT usage_apply($1, $2, to_timestamp($3::double precision / 1000), $4) AS outcome'

@@ -40,7 +40,7 @@ export async function bringIn(
       log.error({ file }, 'usage is too old to say whether it is in, put aside')
       return 'aside'
     }
-    if (outcome === 'void') break
+    if (outcome === 'void' || outcome === 'taken') break
     if (outcome === 'applied') applied++
     if (typeof outcome !== 'object') continue
     // Begun in parts of another size: by the process itself, or by another release.

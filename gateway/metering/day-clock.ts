@@ -30,6 +30,8 @@ export class DayClock {
   /** The offset of a step forward that is not believed yet, and since when (monotonic) it lasts. */
   #steppedMs = 0
   #steppedAtMs: number | null = null
+  /** The wall clock when both were last compared and believed. */
+  #comparedMs = Number.NaN
 
   constructor(clock: MeterClock) {
     this.#clock = clock
@@ -37,14 +39,19 @@ export class DayClock {
   }
 
   now(): number {
+    const wallMs = this.#clock.now()
+    // Nothing of this is a step, and it is asked for twice by each request.
+    if (wallMs >= this.#comparedMs && wallMs - this.#comparedMs < STEP_MS) return wallMs
     const monotonicMs = this.#clock.monotonic()
-    const offsetMs = this.#clock.now() - monotonicMs
+    const offsetMs = wallMs - monotonicMs
     if (offsetMs - this.#offsetMs > STEP_MS && !this.#hasLasted(offsetMs, monotonicMs)) {
+      this.#comparedMs = Number.NaN
       return monotonicMs + this.#offsetMs
     }
     this.#offsetMs = offsetMs
     this.#steppedAtMs = null
-    return monotonicMs + offsetMs
+    this.#comparedMs = wallMs
+    return wallMs
   }
 
   #hasLasted(offsetMs: number, monotonicMs: number): boolean {

@@ -197,7 +197,7 @@ export class Meter {
   /**
    * The Registry has the batch.
    *
-   * @param isByAnother it had it before this process sent it: this process was taken for dead, and its file was brought in with all
+   * @param isByAnother it has it from the file: this process was taken for dead, and its file was brought in with all
    * that the batch left out. That is dropped here, with what was counted since: it would count twice.
    */
   written(sequence: number, isByAnother = false): void {

@@ -20,7 +20,7 @@ export interface PutAside {
 }
 
 export interface WrittenBatch {
-  /** It was in before this process sent it, see `Meter.written`. */
+  /** It is in by its file, with what that held beyond it, see `Meter.written`. */
   readonly isByAnother: boolean
   readonly refused: readonly PutAside[]
 }
@@ -39,8 +39,6 @@ const SLOW_PART_TENANTS = 50
  */
 export class PendingBatch {
   readonly batch: UsageBatch
-  /** An attempt had no answer: it may be in. */
-  #isUnsure = false
   #isAhead = false
   #timeouts = 0
   #divided: DividedUsage | null = null
@@ -58,8 +56,7 @@ export class PendingBatch {
     try {
       return await this.#write(store)
     } catch (error) {
-      const { kind, why, sqlState } = refusalOf(error)
-      if (kind === 'unknown') this.#isUnsure = true
+      const { why, sqlState } = refusalOf(error)
       // The clock was ahead when the batch was sealed, which was not later than now.
       if (sqlState === CLOCK_AHEAD) this.#isAhead = true
       this.#timeouts = why === 'timeout' ? this.#timeouts + 1 : 0
@@ -76,7 +73,7 @@ export class PendingBatch {
     try {
       const outcome = await applyUsage(store, batch)
       if (outcome === 'late') return await this.#putAside(store)
-      return this.#end(outcome === 'known' && !this.#isUnsure)
+      return this.#end(outcome === 'taken')
     } catch (error) {
       if (refusalOf(error).kind !== 'poison') throw error
     }
@@ -115,6 +112,7 @@ export class PendingBatch {
         outcome = await applyUsagePart(store, { ...part, refused: { code: sqlState, reason } })
       }
       if (outcome === 'late') return this.#putAside(store)
+      if (outcome === 'taken') return this.#end(true)
       if (typeof outcome === 'object') return this.#writeAs(store, outcome.digest)
       this.#done++
       this.#timeouts = 0
@@ -122,14 +120,14 @@ export class PendingBatch {
     return this.#end(false)
   }
 
-  /** Begun by whoever took this process for dead, from what its file held then. */
+  /** Begun in another division: by this process in parts of another size, or by who took it for dead. */
   async #writeAs(store: Store, digest: string): Promise<WrittenBatch> {
     const again = await this.#divide(sizeOfDigest(digest) ?? 1)
     if (again.digest === digest) return this.#writeParts(store, again)
     // The rest of it is with that one, whom the Registry lets come to its end.
     this.#divided = null
-    await applyUsage(store, { ...this.batch, sealedAtMs: this.#sealedAtMs() })
-    return this.#end(true)
+    const batch = { ...this.batch, sealedAtMs: this.#sealedAtMs() }
+    return this.#end((await applyUsage(store, batch)) === 'taken')
   }
 
   async #putAside(store: Store): Promise<WrittenBatch> {

@@ -143,7 +143,7 @@ BEGIN
 END
 $$;
 
--- As in 0018; and a batch of a process whose last one is coming in in parts waits for these: after it nobody would take them. Who
+-- As in 0018, and 'taken' where it is in by a file that held more than this batch; and a batch of a process whose last one is coming in in parts waits for these: after it nobody would take them. Who
 -- brings them in may be gone, so that it waits no longer than that.
 CREATE OR REPLACE FUNCTION usage_apply(
   from_instance uuid, sequence bigint, sealed_at timestamptz, batch jsonb
@@ -165,7 +165,7 @@ BEGIN
       USING ERRCODE = 'object_in_use';
   END IF;
   IF known.last_sequence >= sequence THEN
-    RETURN 'known';
+    RETURN CASE WHEN known.taken_with_rest = sequence THEN 'taken' ELSE 'known' END;
   END IF;
   UPDATE usage_instances SET last_sequence = usage_apply.sequence, parts = 0, parts_done = 0, parts_digest = NULL,
     applied_at = now() WHERE instance = from_instance;
@@ -178,7 +178,7 @@ $$;
 -- with what another one began has to divide it in the same way, or a tenant could be in two parts. `takes_rest`: the batch is a file
 -- with all that a process had counted. `rest_of`: it begins with what that batch left out. `refused_code`: this part is put aside.
 --
--- Answers 'applied', 'known', 'late', 'void' (another batch has it), or 'other DIGEST': it was begun in another way.
+-- Answers 'applied', 'known', 'late', 'taken', 'void' (another batch has it), or 'other DIGEST': it was begun in another way.
 CREATE OR REPLACE FUNCTION usage_apply_part(
   from_instance uuid, sequence bigint, sealed_at timestamptz, part integer, of_parts integer, digest text,
   takes_rest boolean, rest_of bigint, batch text, refused_code text, refused_reason text
@@ -196,6 +196,13 @@ BEGIN
   END IF;
   IF known.taken_with_rest = rest_of THEN
     RETURN 'void';
+  END IF;
+  IF known.taken_with_rest = sequence AND NOT takes_rest THEN
+    IF known.last_sequence = sequence AND known.parts_done < known.parts
+      AND known.applied_at > now() - interval '10 minutes' THEN
+      RAISE EXCEPTION 'batch % of this process is coming in in parts', sequence USING ERRCODE = 'object_in_use';
+    END IF;
+    RETURN 'taken';
   END IF;
   IF known.last_sequence > sequence OR known.last_sequence = sequence AND known.parts = 0 THEN
     RETURN 'known';
