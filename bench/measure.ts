@@ -1,8 +1,10 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Generator } from './generator.ts'
 import { type Usage, usageOfTree } from './lib/proc.ts'
+import { percentileOf, undisturbed } from './lib/stalls.ts'
 import type { Job, LoadResult } from './load/job.ts'
 import type { Scenario } from './scenarios/scenario.ts'
+import type { Scene } from './scene.ts'
 
 /** One round of one proxy in one scenario. */
 export interface Sample {
@@ -20,6 +22,10 @@ export interface Sample {
   readonly bytesPerConnection: number
   /** p99 beside the flood over p99 without it; slow-clients scenario alone. */
   readonly p99Ratio: number
+  /** The same of those requests alone that no stall of the machine touched. */
+  readonly calmP99Ratio: number
+  /** Part of the requests beside the flood that a stall touched, 0 … 1; slow-clients scenario alone. */
+  readonly disturbed: number
   readonly errors: number
   readonly firstError: string | null
 }
@@ -81,18 +87,25 @@ export async function measureAdded(
  * @param isFloodFirst in every other round, for what comes first finds another process than what comes second
  */
 export async function measureFlooded(
-  generator: Generator,
-  flooder: Generator,
+  scene: Scene,
   scenario: Scenario,
   target: Target,
   ratePerS: number,
   seconds: number,
   isFloodFirst: boolean,
 ): Promise<Sample> {
-  const job = { ...jobOf(scenario, target.port, seconds), ratePerS }
+  const { generator } = scene
+  const [flooder, witnesses] = [await scene.flooder(), await scene.witnesses()]
+  const job = { ...jobOf(scenario, target.port, seconds), ratePerS, keepsSamples: true }
+  const watched = { proxy: [target.pid], load: [generator.pid, scene.upstreamPid] }
   const settled = async () => {
     await runJob(generator, { ...job, seconds: SETTLE_S }, target)
-    return runJob(generator, job, target)
+    // The last answers may come after the last request.
+    const seen = witnesses.watch(seconds + SETTLE_S, watched)
+    const run = await runJob(generator, job, target)
+    const kept = undisturbed(run.result.samples, await seen).map(({ tookMs }) => tookMs)
+    const { requests } = run.result
+    return { ...run, calmP99: percentileOf(kept, 0.99), disturbed: 1 - kept.length / requests }
   }
   const flooded = async () => {
     await flooder.prepare({ ...job, kind: 'flood', flood: scenario.flood })
@@ -110,6 +123,8 @@ export async function measureFlooded(
     p50: beside.result.p50 - base.result.p50,
     p99: beside.result.p99 - base.result.p99,
     p99Ratio: beside.result.p99 / base.result.p99,
+    calmP99Ratio: beside.calmP99 / base.calmP99,
+    disturbed: beside.disturbed,
   }
 }
 
@@ -160,6 +175,8 @@ function sampleOf(result: LoadResult, before: Usage, after: Usage, target: Targe
     busy: spentUs / (result.seconds * 1e6),
     bytesPerConnection: Number.NaN,
     p99Ratio: Number.NaN,
+    calmP99Ratio: Number.NaN,
+    disturbed: Number.NaN,
     errors: result.errors,
     firstError: result.firstError,
   }

@@ -15,7 +15,7 @@ import type { Job, LoadResult, World } from './load/job.ts'
 import { doorman } from './peers/doorman.ts'
 import type { Running } from './peers/peer.ts'
 import { startRegistry } from './registry.ts'
-import { scheduled, Witness } from './witness.ts'
+import { scheduled, Witnesses } from './witness.ts'
 
 const UPSTREAM = fileURLToPath(new URL('./upstream/main.ts', import.meta.url))
 const QUIET_TENANTS = 20
@@ -151,11 +151,9 @@ async function run(
   const [on, off] = [await startGateway(true), await startGateway(false)]
 
   // Who has a part in a quiet request, by core.
-  const witnesses = [
-    await Witness.start(pinning.proxy, [on.pid, off.pid]),
-    await Witness.start(pinning.load, [calm.generator.pid, upstream.pid]),
-  ]
-  ends.push(() => Promise.all(witnesses.map(witness => witness.stop())))
+  const watched = { proxy: [on.pid, off.pid], load: [calm.generator.pid, upstream.pid] }
+  const witnesses = await Witnesses.start(pinning)
+  ends.push(() => witnesses.stop())
 
   progress('measuring what one core can do')
   const top = { ...jobOf('quiet', off.port, SATURATION_S), kind: 'closed' as const }
@@ -182,10 +180,10 @@ async function run(
     const quietJob = { ...jobOf('quiet', quietPort, seconds), ratePerS: quietPerS }
     await calm.generator.prepare({ ...quietJob, keepsSamples: true })
     const loud = noise.generator.go(noiseS)
-    const seen = Promise.all(witnesses.map(witness => witness.watch(noiseS)))
+    const seen = witnesses.watch(noiseS, watched)
     await delay(AROUND_MS)
     const { samples, ...quiet } = await calm.generator.go(seconds)
-    const kept = undisturbed(samples, (await seen).flat()).map(({ tookMs }) => tookMs)
+    const kept = undisturbed(samples, await seen).map(({ tookMs }) => tookMs)
     return { quiet: { ...quiet, samples: [] }, noisy: await loud, undisturbed: kept }
   }
   const cases: Case[] = ['alone', 'on', 'off']

@@ -134,17 +134,16 @@ async function warmUp(
 }
 
 async function runRound(
-  { generator, flooder, upstreamPort }: Scene,
+  scene: Scene,
   scenario: Scenario,
   { running, ratePerS }: Contender,
   seconds: number,
   round: number,
 ): Promise<Sample> {
+  const { generator, upstreamPort } = scene
   if (scenario.kind !== 'open') return measure(generator, scenario, running, seconds)
   if (scenario.flood > 0) {
-    const flood = await flooder()
-    const isFirst = round % 2 === 0
-    return measureFlooded(generator, flood, scenario, running, ratePerS, seconds, isFirst)
+    return measureFlooded(scene, scenario, running, ratePerS, seconds, round % 2 === 0)
   }
   return measureAdded(generator, scenario, running, upstreamPort, ratePerS, seconds)
 }

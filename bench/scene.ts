@@ -9,6 +9,7 @@ import { planPinning } from './lib/cpus.ts'
 import type { World } from './load/job.ts'
 import type { Peer, Running, Setting } from './peers/peer.ts'
 import { startRegistry } from './registry.ts'
+import { Witnesses } from './witness.ts'
 
 const UPSTREAM = fileURLToPath(new URL('./upstream/main.ts', import.meta.url))
 /** The idle scenario's 10,000 and some to spare. */
@@ -20,7 +21,10 @@ export interface Scene {
   readonly generator: Generator
   /** Another one, for floods beside what is measured; started when it is first asked for. */
   flooder(): Promise<Generator>
+  /** Started when they are first asked for. */
+  witnesses(): Promise<Witnesses>
   readonly upstreamPort: number
+  readonly upstreamPid: number
   readonly pinning: string
   /** Where Doorman's CPU profiles go; null where none are wanted. */
   readonly profileDir: string | null
@@ -63,6 +67,7 @@ export async function setScene(
     const generator = await Generator.start(worldFile, pinning.load)
     ends.push(() => generator.stop())
     let flooder: Promise<Generator> | null = null
+    let witnesses: Promise<Witnesses> | null = null
 
     return {
       world,
@@ -74,7 +79,15 @@ export async function setScene(
         })
         return flooder
       },
+      witnesses() {
+        witnesses ??= Witnesses.start(pinning).then(started => {
+          ends.push(() => started.stop())
+          return started
+        })
+        return witnesses
+      },
       upstreamPort,
+      upstreamPid: upstream.pid,
       pinning: pinning.text,
       profileDir,
       stop,

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { type Child, startChild } from './lib/child.ts'
+import type { Pinning } from './lib/cpus.ts'
 import type { Interval } from './lib/stalls.ts'
 import type { Watch } from './load/witness.ts'
 
@@ -18,37 +19,46 @@ export function scheduled(policy: keyof typeof POLICIES): readonly string[] {
     : []
 }
 
-/** A process on one core that sees when the machine did not give that core to those who wanted it. */
-export class Witness {
-  readonly #child: Child
-  readonly #pids: readonly number[]
-  readonly isRealTime: boolean
+/** Processes whose waiting for a core is looked at, by core. */
+export interface Watched {
+  readonly proxy: readonly number[]
+  readonly load: readonly number[]
+}
 
-  private constructor(child: Child, pids: readonly number[], isRealTime: boolean) {
-    this.#child = child
-    this.#pids = pids
-    this.isRealTime = isRealTime
+/** One process on each core that sees when the machine did not give that core to those who wanted it. */
+export class Witnesses {
+  readonly #proxy: Child
+  readonly #load: Child
+  readonly #isRealTime: boolean
+
+  private constructor(proxy: Child, load: Child, isRealTime: boolean) {
+    this.#proxy = proxy
+    this.#load = load
+    this.#isRealTime = isRealTime
   }
 
-  /** @param pids whose waiting for a core is looked at */
-  static async start(pin: readonly string[], pids: readonly number[]): Promise<Witness> {
+  static async start({ proxy, load }: Pick<Pinning, 'proxy' | 'load'>): Promise<Witnesses> {
     const first = scheduled('realTime')
-    const prefix = [...first, ...pin]
-    const child = await startChild([process.execPath, MAIN], { prefix, hasIpc: true })
-    return new Witness(child, pids, first.length > 0)
+    const startOn = (pin: readonly string[]) =>
+      startChild([process.execPath, MAIN], { prefix: [...first, ...pin], hasIpc: true })
+    return new Witnesses(await startOn(proxy), await startOn(load), first.length > 0)
   }
 
   /** @returns the stalls of the coming seconds */
-  async watch(seconds: number): Promise<readonly Interval[]> {
-    const { process: child } = this.#child
-    const signal = AbortSignal.timeout(SLACK_MS + seconds * 1000)
-    const message = once(child, 'message', { signal })
-    child.send({ seconds, pids: this.#pids, isRealTime: this.isRealTime } satisfies Watch)
-    const [stalls] = await message
-    return stalls as Interval[]
+  async watch(seconds: number, { proxy, load }: Watched): Promise<readonly Interval[]> {
+    const asked = [this.#ask(this.#proxy, seconds, proxy), this.#ask(this.#load, seconds, load)]
+    return (await Promise.all(asked)).flat()
   }
 
-  stop(): Promise<void> {
-    return this.#child.stop()
+  async stop(): Promise<void> {
+    await Promise.all([this.#proxy.stop(), this.#load.stop()])
+  }
+
+  async #ask({ process: child }: Child, seconds: number, pids: readonly number[]) {
+    const signal = AbortSignal.timeout(SLACK_MS + seconds * 1000)
+    const message = once(child, 'message', { signal })
+    child.send({ seconds, pids, isRealTime: this.#isRealTime } satisfies Watch)
+    const [stalls] = await message
+    return stalls as Interval[]
   }
 }

@@ -216,7 +216,12 @@ function finish(exchange: Exchange, error: unknown, pipeline: Running): void {
 
 function fail(exchange: Exchange, error: unknown, pipeline: Running): void {
   const flood = pipeline.admission.floodOf(exchange, error)
-  if (flood !== null && pipeline.tarpit.hold(exchange, flood, pipeline.onKept)) return
+  if (flood !== null && pipeline.tarpit.hold(exchange, flood, pipeline.onKept)) {
+    // A stream is refused when it is at a replica already: it takes nobody's place while it waits.
+    pipeline.admission.leave(exchange)
+    pipeline.gate.leave(exchange)
+    return
+  }
   const pause = pipeline.logins.pauseBefore(exchange, error)
   if (pause === null) return refuse(exchange, error, pipeline)
   void pause.then(() => refuse(exchange, error, pipeline))

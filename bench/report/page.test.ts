@@ -13,6 +13,8 @@ const sample = (cpuUs: number, errors = 0): Sample => ({
   busy: 0.9,
   bytesPerConnection: Number.NaN,
   p99Ratio: Number.NaN,
+  calmP99Ratio: Number.NaN,
+  disturbed: Number.NaN,
   errors,
   firstError: errors > 0 ? 'status 502' : null,
 })

@@ -46,6 +46,8 @@ export type Figure =
   | 'busy'
   | 'bytesPerConnection'
   | 'p99Ratio'
+  | 'calmP99Ratio'
+  | 'disturbed'
 
 export function figureOf(peer: PeerResult, figure: Figure): Spread | null {
   return spreadOf(peer.samples.map(sample => sample[figure]))

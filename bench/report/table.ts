@@ -33,7 +33,12 @@ export function renderTable(scenario: ScenarioResult): string {
 /** In the slow-clients scenario `added` is over the same proxy without the flood. */
 function floodLine(peer: PeerResult): string[] {
   const ratio = figureOf(peer, 'p99Ratio')
-  return ratio === null ? [] : [`  ${peer.name}: p99 × ${withSpread(ratio, 1, 2)} beside the flood`]
+  if (ratio === null) return []
+  const calm = withSpread(figureOf(peer, 'calmP99Ratio'), 1, 2)
+  const disturbed = percent(figureOf(peer, 'disturbed'))
+  return [
+    `  ${peer.name}: beside the flood p99 × ${calm} of undisturbed requests (${disturbed} are not), × ${withSpread(ratio, 1, 2)} of all`,
+  ]
 }
 
 function renderRow(scenario: ScenarioResult, peer: PeerResult): string[] {
