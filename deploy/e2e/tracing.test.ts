@@ -181,10 +181,11 @@ t.test('one trace from the client to the tenant’s database and bucket', async 
       t.notMatch(text, token, 'no token')
       const requestId = made.headers['x-request-id'] as string
       for (const { lines } of [world.gateway, ...world.apps]) {
-        const line = lines.find(
-          text => text.includes(requestId) && text.includes('"msg":"request"'),
-        )
-        t.match(JSON.parse(line ?? '{}'), { trace_id: traceId })
+        const isOfRequest = (text: string) =>
+          text.includes(requestId) && text.includes('"msg":"request"')
+        // It is written after the answer, and comes through a pipe.
+        await until(() => lines.some(isOfRequest))
+        t.match(JSON.parse(lines.find(isOfRequest) ?? '{}'), { trace_id: traceId })
       }
     },
   )

@@ -1,5 +1,5 @@
 import { render } from 'preact'
-import { useEffect, useState } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useState } from 'preact/hooks'
 import { ApiError, call, sessionBegan, whenSignedOut } from './lib/api.ts'
 import { h, html, type View } from './lib/html.ts'
 import { Router } from './lib/route.ts'
@@ -38,7 +38,8 @@ function Console(): View {
     whenSignedOut(() => setDoor(now => (now.is === 'open' ? { ...now, isEnded: true } : now)))
   }, [])
   const isEnded = door.is === 'open' && door.isEnded
-  useEffect(() => {
+  // From the moment that the form stands there, and not after the next paint: a hidden page has none.
+  useLayoutEffect(() => {
     if (!isEnded) return
     const timer = setTimeout(() => setDoor({ is: 'closed', note: GONE }), HELD_MS)
     return () => clearTimeout(timer)
