@@ -5,6 +5,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { type AddressInfo, connect } from 'node:net'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { setTimeout as delay } from 'node:timers/promises'
 import { guard } from '../deploy/local/guard.ts'
 import { type LocalPostgres, startTestPostgres } from '../deploy/local/postgres.ts'
 import { childEnv, run } from '../deploy/local/run.ts'
@@ -31,6 +32,8 @@ export interface World {
 
 const ROOT = join(import.meta.dirname, '..')
 const START_MS = 20_000
+/** For what it wrote before it ended. */
+const OUTPUT_MS = 1000
 const MIGRATE_MS = 60_000
 
 export async function startWorld(): Promise<World> {
@@ -155,9 +158,15 @@ export async function startGateway(
   // A test that is killed leaves no gateway behind.
   guard(child, { signals: ['TERM', 'KILL'] })
   const log: Record<string, unknown>[] = []
-  const exited = once(child, 'exit').then(([code]) => code as number | null)
+  const output = createInterface({ input: child.stdout })
+  const isRead = once(output, 'close')
+  const exited = once(child, 'exit').then(async ([code]) => {
+    // Its last lines come through a pipe; workers whose primary was killed hold it a little longer.
+    await Promise.race([isRead, delay(OUTPUT_MS, null, { ref: false })])
+    return code as number | null
+  })
   const listening = new Promise<Record<string, AddressInfo>>((resolve, reject) => {
-    createInterface({ input: child.stdout }).on('line', line => {
+    output.on('line', line => {
       const entry = JSON.parse(line) as Record<string, unknown>
       log.push(entry)
       if (entry.msg === 'listening') resolve(entry as unknown as Record<string, AddressInfo>)
