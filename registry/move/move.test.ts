@@ -1,4 +1,6 @@
+import { spawnSync } from 'node:child_process'
 import { randomBytes, randomUUID } from 'node:crypto'
+import { fileURLToPath } from 'node:url'
 import { Client } from 'pg'
 import t, { type Test } from 'tap'
 import { startTestPostgres } from '../../deploy/local/postgres.ts'
@@ -78,6 +80,14 @@ async function startTenant(sql = RICH) {
   const portNow = async () => (await findListedTenant(store, tenant.id))?.db.port
   return { key, tenant, options, steps, oldUrl: String(oldUrl), newUrl: String(newUrl), portNow }
 }
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+const RUN_SQL = `import pg from 'pg'
+const client = new pg.Client(process.argv[1])
+await client.connect()
+const { rowCount } = await client.query(process.argv[2])
+await client.end()
+if (rowCount === 0) throw new Error('there was nothing to end')`
 
 async function query(url: string, text: string) {
   const client = new Client(url)
@@ -253,11 +263,15 @@ t.test('whatever fails before the switch, the tenant is where it was', async t =
     const { port } = far
     const onStep = (step: MoveStep) => {
       if (step !== 'copy') return
-      void query(
-        far.url('postgres'),
-        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-        WHERE application_name = 'doorman-move'`,
+      // While nothing of the move goes on: a few rows are copied sooner than another connection is made.
+      const sql = `SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+        WHERE application_name = 'doorman-move'`
+      const ended = spawnSync(
+        process.execPath,
+        ['--input-type=module', '-e', RUN_SQL, far.url('postgres'), sql],
+        { cwd: ROOT, encoding: 'utf8', timeout: 20_000 },
       )
+      t.equal(ended.status, 0, ended.stderr)
     }
     await t.rejects(moveTenant({ ...options, onStep, tenant: await fresh(tenant.id) }), MoveAborted)
     t.equal(far.port, port)
